@@ -1,0 +1,3 @@
+//! PromQL: text in, rows out. Sync; sees `model` only, knows no storage, network or JSON.
+
+pub mod storage;

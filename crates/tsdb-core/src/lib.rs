@@ -1,0 +1,7 @@
+//! The storage engine: chunks, write-ahead log, head, index and blocks, as bytes on a local disk.
+//!
+//! Sync and deterministic. It starts no thread, knows no network and no wall clock, and touches
+//! the disk only through [`fs::Fs`]; the daemon decides when something is committed, cut or
+//! snapshotted.
+
+pub mod fs;
