@@ -1,1 +1,3 @@
-//! testkit.
+//! Development only: golden data, faults, workloads and real peers for the tests of the house.
+
+pub mod golden;
