@@ -1,3 +1,4 @@
 //! Development only: golden data, faults, workloads and real peers for the tests of the house.
 
+pub mod fault_fs;
 pub mod golden;
