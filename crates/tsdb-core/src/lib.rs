@@ -4,4 +4,9 @@
 //! the disk only through [`fs::Fs`]; the daemon decides when something is committed, cut or
 //! snapshotted.
 
+pub mod chunk;
+pub mod codec;
+pub mod error;
 pub mod fs;
+
+pub use crate::error::{Damage, Error, Result};

@@ -1,0 +1,82 @@
+//! Chunks: runs of samples of one series, encoded.
+
+pub mod aggregate;
+pub mod cut;
+pub mod xor;
+
+use model::Columns;
+
+use crate::error::Damage;
+
+/// How a chunk's data is encoded; the numbers are those of the byte on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Encoding {
+    /// Floats.
+    Xor = 1,
+    /// Native histograms with integer counts.
+    Histogram = 2,
+    /// Native histograms with float counts.
+    FloatHistogram = 3,
+    /// Floats with start timestamps.
+    Xor2 = 4,
+    /// Integer histograms with start timestamps.
+    HistogramStart = 5,
+    /// Float histograms with start timestamps.
+    FloatHistogramStart = 6,
+    /// Aggregates of a downsampled block, up to five chunks in one.
+    Aggregate = 255,
+}
+
+/// Why a chunk gives no samples, or not all of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The data is damaged; what came before the damage was delivered.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The encoding is known but cannot be turned into columns.
+    #[error("chunks of encoding {0:?} cannot be decoded by this version")]
+    Unsupported(Encoding),
+}
+
+impl Encoding {
+    /// The encoding that a byte on disk names.
+    pub fn from_byte(byte: u8) -> Option<Encoding> {
+        Some(match byte {
+            1 => Encoding::Xor,
+            2 => Encoding::Histogram,
+            3 => Encoding::FloatHistogram,
+            4 => Encoding::Xor2,
+            5 => Encoding::HistogramStart,
+            6 => Encoding::FloatHistogramStart,
+            255 => Encoding::Aggregate,
+            _ => return None,
+        })
+    }
+
+    /// The byte on disk.
+    pub fn to_byte(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Appends a chunk's samples to `columns`.
+///
+/// `data` is the chunk's data alone: without length, encoding byte and checksum.
+///
+/// # Errors
+/// [`DecodeError`]; after damage the columns hold the samples before it, never an invented one.
+pub fn decode(encoding: Encoding, data: &[u8], columns: &mut Columns) -> Result<(), DecodeError> {
+    match encoding {
+        Encoding::Xor => Ok(xor::decode(data, columns)?),
+        other => Err(DecodeError::Unsupported(other)),
+    }
+}
+
+/// Number of samples that a chunk declares, in every encoding but the aggregates'.
+///
+/// # Errors
+/// When the data is shorter than its header.
+pub fn sample_count(data: &[u8]) -> Result<u16, Damage> {
+    crate::codec::Cursor::new("chunk header", data).u16()
+}

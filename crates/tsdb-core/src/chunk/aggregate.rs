@@ -1,0 +1,65 @@
+//! Aggregate chunks of downsampled blocks, as Thanos writes them: up to five chunks in one.
+//!
+//! Count, sum, min, max and counter in this order, each an unsigned varint of its length, an
+//! encoding byte and the data; an absent one is a single zero byte.
+
+use std::ops::Range;
+
+use crate::chunk::Encoding;
+use crate::codec::Cursor;
+use crate::error::Damage;
+
+/// One aggregate inside of an aggregate chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// How it is encoded.
+    pub encoding: Encoding,
+    /// Where its data lies in the aggregate chunk's data.
+    pub range: Range<usize>,
+}
+
+/// Where the aggregates lie; `None` for one that is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Number of raw samples of each window.
+    pub count: Option<Part>,
+    /// Their sum.
+    pub sum: Option<Part>,
+    /// The least of them.
+    pub min: Option<Part>,
+    /// The greatest of them.
+    pub max: Option<Part>,
+    /// The counter that carries on over resets.
+    pub counter: Option<Part>,
+}
+
+/// Finds the aggregates in the data of an aggregate chunk.
+///
+/// A last aggregate that is absent may lack its zero byte: Thanos writes it, but nothing depends
+/// on it.
+///
+/// # Errors
+/// When a length reaches beyond the data or an encoding is unknown.
+pub fn split(data: &[u8]) -> Result<Parts, Damage> {
+    let mut cursor = Cursor::new("aggregate chunk", data);
+    Ok(Parts {
+        count: part(&mut cursor)?,
+        sum: part(&mut cursor)?,
+        min: part(&mut cursor)?,
+        max: part(&mut cursor)?,
+        counter: if cursor.is_empty() { None } else { part(&mut cursor)? },
+    })
+}
+
+fn part(cursor: &mut Cursor<'_>) -> Result<Option<Part>, Damage> {
+    let length = cursor.length()?;
+    if length == 0 {
+        return Ok(None);
+    }
+    let byte = cursor.u8()?;
+    let encoding = Encoding::from_byte(byte).filter(|it| *it != Encoding::Aggregate);
+    let encoding = encoding.ok_or_else(|| cursor.damage(format!("encoding {byte} in a part")))?;
+    let start = cursor.position();
+    cursor.take(length)?;
+    Ok(Some(Part { encoding, range: start..start + length }))
+}

@@ -1,0 +1,402 @@
+//! Chunks of floats: delta-of-delta timestamps and XORed values, byte for byte as Prometheus
+//! writes them.
+//!
+//! A big-endian `u16` sample count, then a stream of bits: the first sample as a varint and 64
+//! bits, the second with its time delta as an unsigned varint, all others with the change of that
+//! delta in one of five widths. See `docs/format/chunks.md`.
+
+use model::Columns;
+
+use crate::codec::{Cursor, put_varint};
+use crate::error::Damage;
+
+/// Bytes of the sample count.
+const HEADER_BYTES: usize = 2;
+/// Most samples of one chunk: the count is a `u16`.
+pub const SAMPLES_MAX: u16 = u16::MAX;
+/// More than one sample can take: 4 + 64 bits of time, 2 + 5 + 6 + 64 bits of value, and a peek of
+/// eight bytes behind the last of them.
+const SAMPLE_REACH_BYTES: usize = 32;
+/// Marks that no window of significant bits was written yet.
+const NO_WINDOW: u8 = 0xff;
+
+/// An open chunk: takes samples at its end. Small enough to live inside a series.
+///
+/// Bits gather in a 64-bit word and go to the buffer eight bytes at a time.
+#[derive(Clone, Debug)]
+pub struct Appender {
+    buffer: Vec<u8>,
+    /// Bits that are not in the buffer yet, from the most significant one.
+    pending: u64,
+    timestamp_ms: i64,
+    delta_ms: i64,
+    value_bits: u64,
+    sample_count: u16,
+    /// How many bits of `pending` are filled, below 64.
+    pending_bits: u8,
+    leading: u8,
+    trailing: u8,
+}
+
+impl Appender {
+    /// An empty chunk, without a heap allocation.
+    pub fn new() -> Appender {
+        Appender {
+            buffer: Vec::new(),
+            pending: 0,
+            timestamp_ms: 0,
+            delta_ms: 0,
+            value_bits: 0,
+            sample_count: 0,
+            pending_bits: 0,
+            leading: NO_WINDOW,
+            trailing: 0,
+        }
+    }
+
+    /// An open chunk with the samples of an encoded one, as after a restart.
+    ///
+    /// # Errors
+    /// When `data` is damaged.
+    pub fn rebuild(data: &[u8]) -> Result<Appender, Damage> {
+        let mut columns = Columns::default();
+        decode(data, &mut columns)?;
+        let mut appender = Appender::new();
+        for (&timestamp_ms, &value) in columns.timestamps_ms.iter().zip(&columns.values) {
+            // The count was a `u16` when it was read.
+            let _fits = appender.append(timestamp_ms, value);
+        }
+        Ok(appender)
+    }
+
+    /// Appends a sample; answers false, and changes nothing, when the chunk holds
+    /// [`SAMPLES_MAX`] already. The order of timestamps is the caller's business.
+    #[must_use]
+    pub fn append(&mut self, timestamp_ms: i64, value: f64) -> bool {
+        let value_bits = value.to_bits();
+        match self.sample_count {
+            SAMPLES_MAX => return false,
+            0 => {
+                self.buffer.reserve_exact(64);
+                self.buffer.extend_from_slice(&[0; HEADER_BYTES]);
+                put_varint(&mut self.buffer, timestamp_ms);
+                self.put(value_bits, 64);
+            }
+            1 => {
+                self.delta_ms = timestamp_ms.wrapping_sub(self.timestamp_ms);
+                self.put_uvarint(self.delta_ms.cast_unsigned());
+                self.put_value(value_bits);
+            }
+            _ => {
+                let delta_ms = timestamp_ms.wrapping_sub(self.timestamp_ms);
+                self.put_delta_of_delta(delta_ms.wrapping_sub(self.delta_ms));
+                self.delta_ms = delta_ms;
+                self.put_value(value_bits);
+            }
+        }
+        self.timestamp_ms = timestamp_ms;
+        self.value_bits = value_bits;
+        self.sample_count += 1;
+        true
+    }
+
+    /// Number of samples.
+    pub fn sample_count(&self) -> u16 {
+        self.sample_count
+    }
+
+    /// Whether there is no sample yet.
+    pub fn is_empty(&self) -> bool {
+        self.sample_count == 0
+    }
+
+    /// Time of the last sample in ms; 0 while there is none.
+    pub fn last_timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+
+    /// Value of the last sample; 0 while there is none.
+    pub fn last_value(&self) -> f64 {
+        f64::from_bits(self.value_bits)
+    }
+
+    /// Bytes of the encoded chunk as it is now, header included.
+    pub fn size_bytes(&self) -> usize {
+        self.buffer.len().max(HEADER_BYTES) + usize::from(self.pending_bits.div_ceil(8))
+    }
+
+    /// Bytes of heap that the chunk holds.
+    pub fn capacity_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Appends the encoded chunk as it is now to `out`; the chunk stays open.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        out.reserve(self.size_bytes());
+        out.extend_from_slice(&self.sample_count.to_be_bytes());
+        out.extend_from_slice(self.buffer.get(HEADER_BYTES..).unwrap_or_default());
+        let pending = self.pending.to_be_bytes();
+        out.extend_from_slice(&pending[..usize::from(self.pending_bits.div_ceil(8))]);
+    }
+
+    /// The encoded chunk as it is now; the chunk stays open.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write_to(&mut out);
+        out
+    }
+
+    fn put_uvarint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.put(value & 0x7f | 0x80, 8);
+            value >>= 7;
+        }
+        self.put(value, 8);
+    }
+
+    fn put_delta_of_delta(&mut self, change: i64) {
+        let bits = change.cast_unsigned();
+        match change {
+            0 => self.put(0, 1),
+            -0x1fff..=0x2000 => self.put((0b10 << 14) | (bits & 0x3fff), 16),
+            -0xffff..=0x1_0000 => self.put((0b110 << 17) | (bits & 0x1_ffff), 20),
+            -0x7_ffff..=0x8_0000 => self.put((0b1110 << 20) | (bits & 0xf_ffff), 24),
+            _ => {
+                self.put(0b1111, 4);
+                self.put(bits, 64);
+            }
+        }
+    }
+
+    fn put_value(&mut self, value_bits: u64) {
+        let difference = value_bits ^ self.value_bits;
+        if difference == 0 {
+            self.put(0, 1);
+            return;
+        }
+        // Five bits hold the leading zeros: more than 31 count as 31.
+        let leading = u8::try_from(difference.leading_zeros().min(31)).unwrap_or(31);
+        let trailing = u8::try_from(difference.trailing_zeros()).unwrap_or(63);
+        if self.leading != NO_WINDOW && leading >= self.leading && trailing >= self.trailing {
+            let width = 64 - self.leading - self.trailing;
+            self.put_flagged(0b10, 2, difference >> self.trailing, width);
+            return;
+        }
+        self.leading = leading;
+        self.trailing = trailing;
+        let width = 64 - leading - trailing;
+        // A width of 64 is written as 0 in its six bits; a difference always has some bits.
+        let flag = (0b11 << 11) | (u64::from(leading) << 6) | u64::from(width & 63);
+        self.put_flagged(flag, 13, difference >> trailing, width);
+    }
+
+    /// Writes a flag and what follows it, at once where both fit into a word.
+    fn put_flagged(&mut self, flag: u64, flag_width: u8, bits: u64, width: u8) {
+        if flag_width + width < 64 {
+            self.put((flag << width) | bits, flag_width + width);
+        } else {
+            self.put(flag, flag_width);
+            self.put(bits, width);
+        }
+    }
+
+    /// Writes the lowest `width` bits (1 to 64); the bits above must be zero.
+    fn put(&mut self, bits: u64, width: u8) {
+        let free = 64 - self.pending_bits;
+        if width < free {
+            self.pending |= bits << (free - width);
+            self.pending_bits += width;
+            return;
+        }
+        let over = width - free;
+        self.pending |= bits >> over;
+        self.buffer.extend_from_slice(&self.pending.to_be_bytes());
+        self.pending = bits.checked_shl(64 - u32::from(over)).unwrap_or(0);
+        self.pending_bits = over;
+    }
+}
+
+impl Default for Appender {
+    fn default() -> Appender {
+        Appender::new()
+    }
+}
+
+/// Appends the samples of an encoded chunk to `columns`.
+///
+/// Bytes behind the last sample are ignored, as Prometheus does.
+///
+/// # Errors
+/// When the data ends before the declared number of samples, or a field is impossible. The columns
+/// then hold the samples before that place.
+pub fn decode(data: &[u8], columns: &mut Columns) -> Result<(), Damage> {
+    let mut cursor = Cursor::new("xor chunk", data);
+    let sample_count = usize::from(cursor.u16()?);
+    // Every sample but the first takes two bits or more, so this is bounded by what is there.
+    let room = sample_count.min(4 * data.len());
+    columns.timestamps_ms.reserve(room);
+    columns.values.reserve(room);
+    if sample_count == 0 {
+        return Ok(());
+    }
+    let timestamp_ms = cursor.varint()?;
+    let value_bits = cursor.u64()?;
+    columns.push_float(timestamp_ms, f64::from_bits(value_bits));
+    if sample_count == 1 {
+        return Ok(());
+    }
+    let delta_ms = cursor.uvarint()?.cast_signed();
+    let mut state = State {
+        timestamp_ms: timestamp_ms.wrapping_add(delta_ms),
+        delta_ms,
+        value_bits,
+        leading: 0,
+        width: 64,
+    };
+    let mut position = state
+        .value(&padded(cursor.rest()), 0)
+        .map(|width| 8 * cursor.position() + width)
+        .filter(|end| *end <= 8 * data.len())
+        .ok_or_else(|| cut_short(8 * cursor.position()))?;
+    columns.push_float(state.timestamp_ms, f64::from_bits(state.value_bits));
+    let mut left = sample_count - 2;
+    // Far from the end nothing can be read beyond it, so no field needs a check of its own.
+    while left > 0 && position / 8 + SAMPLE_REACH_BYTES <= data.len() {
+        position = state.sample(data, position).ok_or_else(|| impossible(position))?;
+        columns.push_float(state.timestamp_ms, f64::from_bits(state.value_bits));
+        left -= 1;
+    }
+    decode_tail(data, position, left, &mut state, columns)
+}
+
+/// The last samples, read from a copy with zeros behind it; a sample counts only when it ends
+/// before the data does.
+fn decode_tail(
+    data: &[u8],
+    position: usize,
+    left: usize,
+    state: &mut State,
+    columns: &mut Columns,
+) -> Result<(), Damage> {
+    let origin = position / 8;
+    let rest = data.get(origin..).unwrap_or_default();
+    let tail = padded(rest);
+    let mut at = position % 8;
+    for _ in 0..left {
+        if at >= 8 * rest.len() {
+            return Err(cut_short(8 * origin + at));
+        }
+        let end = state.sample(&tail, at).ok_or_else(|| impossible(8 * origin + at))?;
+        if end > 8 * rest.len() {
+            return Err(cut_short(8 * origin + at));
+        }
+        columns.push_float(state.timestamp_ms, f64::from_bits(state.value_bits));
+        at = end;
+    }
+    Ok(())
+}
+
+/// What a decoder knows of the sample before.
+#[derive(Debug)]
+struct State {
+    timestamp_ms: i64,
+    delta_ms: i64,
+    value_bits: u64,
+    /// Window of significant bits: zeros in front, and its width (1 to 64).
+    leading: u32,
+    width: u32,
+}
+
+impl State {
+    /// Reads the sample that begins at bit `position` and answers where the next one begins;
+    /// `None` when a field is impossible. Bytes far enough behind it must be readable.
+    #[inline(always)]
+    fn sample(&mut self, bytes: &[u8], position: usize) -> Option<usize> {
+        let head = peek(bytes, position);
+        if head >> 62 == 0 {
+            // Same delta, same value: the commonest sample of all.
+            self.timestamp_ms = self.timestamp_ms.wrapping_add(self.delta_ms);
+            return Some(position + 2);
+        }
+        let (change, width) = match head.leading_ones() {
+            0 => (0, 1),
+            1 => (signed((head << 2) >> 50, 14), 16),
+            2 => (signed((head << 3) >> 47, 17), 20),
+            3 => (signed((head << 4) >> 44, 20), 24),
+            _ => (read(bytes, position + 4, 64).cast_signed(), 68),
+        };
+        self.delta_ms = self.delta_ms.wrapping_add(change);
+        self.timestamp_ms = self.timestamp_ms.wrapping_add(self.delta_ms);
+        self.value(bytes, position + width)
+    }
+
+    /// Reads the value that begins at bit `position`, as [`State::sample`] does.
+    #[inline(always)]
+    fn value(&mut self, bytes: &[u8], position: usize) -> Option<usize> {
+        let head = peek(bytes, position);
+        if head >> 63 == 0 {
+            return Some(position + 1);
+        }
+        let mut behind = position + 2;
+        if head >> 62 == 0b11 {
+            let (leading, width) = (low_bits(head >> 57, 5), low_bits(head >> 51, 6));
+            self.leading = leading;
+            self.width = if width == 0 { 64 } else { width };
+            behind = position + 13;
+            if self.leading + self.width > 64 {
+                return None;
+            }
+        }
+        let difference = read(bytes, behind, self.width) << (64 - self.leading - self.width);
+        self.value_bits ^= difference;
+        Some(behind + self.width as usize)
+    }
+}
+
+/// The bits from `position` on, 57 or more of them, the first one the most significant.
+#[inline(always)]
+fn peek(bytes: &[u8], position: usize) -> u64 {
+    let word = bytes.get(position / 8..).and_then(|it| it.first_chunk::<8>());
+    u64::from_be_bytes(word.copied().unwrap_or_default()) << (position % 8)
+}
+
+/// `width` bits (1 to 64) at `position`.
+#[inline(always)]
+fn read(bytes: &[u8], position: usize, width: u32) -> u64 {
+    if width <= 57 {
+        return peek(bytes, position) >> (64 - width);
+    }
+    let high = peek(bytes, position) >> 32;
+    let low = peek(bytes, position + 32) >> (96 - width);
+    (high << (width - 32)) | low
+}
+
+/// The number that `width` bits stand for, where the upper half of their range is negative; the
+/// border itself is positive.
+#[inline(always)]
+fn signed(bits: u64, width: u32) -> i64 {
+    let border = 1_i64 << (width - 1);
+    let value = bits.cast_signed();
+    if value > border { value - 2 * border } else { value }
+}
+
+#[inline(always)]
+fn low_bits(word: u64, width: u32) -> u32 {
+    u32::from(crate::codec::low_byte(word)) & ((1 << width) - 1)
+}
+
+/// The first bytes of `rest`, as many as a sample can reach, with zeros behind them.
+fn padded(rest: &[u8]) -> [u8; 2 * SAMPLE_REACH_BYTES] {
+    let mut padded = [0; 2 * SAMPLE_REACH_BYTES];
+    let count = rest.len().min(SAMPLE_REACH_BYTES);
+    padded[..count].copy_from_slice(&rest[..count]);
+    padded
+}
+
+fn cut_short(position: usize) -> Damage {
+    Damage::new("xor chunk", position as u64 / 8, "ends before its last sample")
+}
+
+fn impossible(position: usize) -> Damage {
+    Damage::new("xor chunk", position as u64 / 8, "window of significant bits beyond 64")
+}
