@@ -1,14 +1,34 @@
 //! The life of a process: read flags, start, serve, drain, close, exit.
 //!
 //! A daemon is a [`Service`]; everything a process needs besides its own work lives here, once.
-//! This crate knows nothing about series or blocks.
+//! This crate knows nothing about series or blocks. The order of a life is: flags are read and
+//! checked, logs and traces begin, [`Service::start`] binds and spawns, the process serves until a
+//! signal or the death of a vital task, servers drain, tasks end, [`Service::close`] runs.
 
+mod clock;
+mod context;
+pub mod flags;
+pub mod grpc;
+pub mod http;
+mod memory;
+mod metrics;
+mod random;
+mod readiness;
+mod run;
+mod running;
 mod tasks;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 
+pub use crate::clock::{Clock, SystemClock};
+pub use crate::context::Context;
+pub use crate::memory::Memory;
+pub use crate::metrics::Metrics;
+pub use crate::random::{Random, SeededRandom};
+pub use crate::readiness::Readiness;
+pub use crate::run::run;
+pub use crate::running::Running;
 pub use crate::tasks::Tasks;
 
 /// One daemon.
@@ -28,6 +48,8 @@ pub trait Service: Sized + Send {
     fn config(flags: &clap::ArgMatches) -> anyhow::Result<Self::Config>;
 
     /// Binds and opens everything, spawns its tasks, and returns.
+    ///
+    /// Calls `context.readiness.set_ready()` when it can serve: here, or in a task later on.
     fn start(
         config: Self::Config,
         context: Context,
@@ -35,29 +57,4 @@ pub trait Service: Sized + Send {
 
     /// Runs once every task has ended: flush and close what `start` opened.
     fn close(self) -> impl Future<Output = anyhow::Result<()>> + Send;
-}
-
-/// What time it is; the only source of time.
-pub trait Clock: Send + Sync + fmt::Debug {
-    /// Milliseconds since the Unix epoch.
-    fn now_ms(&self) -> i64;
-    /// Time since some fixed moment; never goes back.
-    fn monotonic(&self) -> std::time::Duration;
-}
-
-/// The only source of randomness.
-pub trait Random: Send + Sync + fmt::Debug {
-    /// The next 64 random bits.
-    fn next_u64(&self) -> u64;
-}
-
-/// What the process lends to a service.
-#[derive(Clone, Debug)]
-pub struct Context {
-    /// Spawns tasks, and tells them when to stop.
-    pub tasks: Tasks,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub random: Arc<dyn Random>,
 }
