@@ -2,3 +2,6 @@
 
 pub mod fault_fs;
 pub mod golden;
+pub mod http;
+pub mod remote_write;
+pub mod workload;
