@@ -83,6 +83,11 @@ impl Budget {
         Ok(Reservation { account: self.clone(), bytes })
     }
 
+    /// The name that errors give to the account.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
     /// Bytes reserved now.
     pub fn used_bytes(&self) -> usize {
         self.0.used_bytes.load(Ordering::Relaxed)
@@ -98,29 +103,35 @@ impl Budget {
         self.0.limit_bytes
     }
 
+    /// Charges this account and all above it, or none of them.
     fn charge(&self, bytes: usize) -> Result<(), BudgetExceeded> {
         let account = &*self.0;
-        let used_before = account.used_bytes.fetch_add(bytes, Ordering::Relaxed);
         let allocated = account.allocated_bytes.map_or(0, |it| it());
-        let used_bytes = used_before.max(allocated);
-        if used_bytes.saturating_add(bytes) > account.limit_bytes {
-            account.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(BudgetExceeded {
-                account: account.name.clone(),
-                asked_bytes: bytes,
-                used_bytes,
-                limit_bytes: account.limit_bytes,
-            });
+        // Compare and swap, so that not even for a moment more is charged than there is: a sum
+        // that overshoots and is taken back would refuse others for nothing.
+        let room = |used: usize| {
+            let needed = used.max(allocated).checked_add(bytes)?;
+            (needed <= account.limit_bytes).then_some(used + bytes)
+        };
+        let charged = account.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room);
+        let used_before = charged.map_err(|used| BudgetExceeded {
+            account: account.name.clone(),
+            asked_bytes: bytes,
+            used_bytes: used.max(allocated),
+            limit_bytes: account.limit_bytes,
+        })?;
+        if let Some(parent) = &account.parent {
+            parent.charge(bytes).inspect_err(|_| {
+                account.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            })?;
         }
         account.peak_bytes.fetch_max(used_before + bytes, Ordering::Relaxed);
-        let Some(parent) = &account.parent else { return Ok(()) };
-        parent.charge(bytes).inspect_err(|_| {
-            account.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        })
+        Ok(())
     }
 
     fn release(&self, bytes: usize) {
-        self.0.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.0.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "more given back to {} than taken", self.0.name);
         if let Some(parent) = &self.0.parent {
             parent.release(bytes);
         }

@@ -10,6 +10,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use xxhash_rust::xxh64::Xxh64;
+
+use crate::quote::GoQuoted;
 use crate::time::METRIC_NAME;
 
 /// A label set, sorted by name, without duplicates, empty names or empty values.
@@ -92,7 +95,15 @@ impl Labels {
 
     /// The value of a label, if the set has it.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(it, _)| *it == name).map(|(_, value)| value)
+        for (it, value) in self.iter() {
+            match it.cmp(name) {
+                Ordering::Less => {}
+                Ordering::Equal => return Some(value),
+                // Names are sorted: it does not come any more.
+                Ordering::Greater => return None,
+            }
+        }
+        None
     }
 
     /// The value of `__name__`, or the empty text.
@@ -121,6 +132,11 @@ impl Labels {
         self.0.len()
     }
 
+    /// The hash by which the StoreAPI divides series into shards, see [`shard_hash`].
+    pub fn hash64(&self) -> u64 {
+        shard_hash(self.iter())
+    }
+
     /// The set without the labels for which `drop` answers true.
     pub fn without(&self, mut drop: impl FnMut(&str) -> bool) -> Labels {
         Labels::from_sorted(self.iter().filter(|(name, _)| !drop(name)))
@@ -133,8 +149,26 @@ impl Labels {
     }
 }
 
+/// XXH64 over `name 0xFF value 0xFF …`, which the StoreAPI takes modulo the number of shards.
+///
+/// A request hashes only the labels that its `by` or `without` chooses.
+pub fn shard_hash<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> u64 {
+    let mut hash = Xxh64::new(0);
+    for (name, value) in pairs {
+        hash.update(name.as_bytes());
+        hash.update(&[0xff]);
+        hash.update(value.as_bytes());
+        hash.update(&[0xff]);
+    }
+    hash.digest()
+}
+
 impl Ord for Labels {
     fn cmp(&self, other: &Labels) -> Ordering {
+        // Merges compare clones of one set more often than anything else.
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return Ordering::Equal;
+        }
         self.iter().cmp(other.iter())
     }
 }
@@ -157,13 +191,16 @@ impl Default for Labels {
     }
 }
 
-/// As Prometheus prints a label set: `{a="1", b="2"}`, metric name among the others.
+/// As Prometheus prints a label set: `{a="1", b="2"}`, metric name among the others, names in
+/// quotes where PromQL needs them.
 impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
         for (index, (name, value)) in self.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{name}={value:?}")?;
+            f.write_str(comma)?;
+            write_name(f, name)?;
+            write!(f, "={}", GoQuoted(value))?;
         }
         f.write_str("}")
     }
@@ -224,8 +261,7 @@ impl LabelsBuilder {
 
     /// Removes a label.
     pub fn remove(&mut self, name: &str) -> &mut LabelsBuilder {
-        self.pairs.retain(|(it, _)| it != name);
-        self
+        self.set(name, "")
     }
 
     /// Keeps the labels for which `keep` answers true.
@@ -236,14 +272,23 @@ impl LabelsBuilder {
 
     /// The value that a label has now.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.pairs.iter().find(|(it, _)| it == name);
-        found.map(|(_, value)| value.as_str())
+        let found = self.pairs.binary_search_by(|(it, _)| it.as_str().cmp(name)).ok()?;
+        Some(&self.pairs[found].1)
     }
 
     /// The finished set.
     pub fn build(&self) -> Labels {
         Labels::from_sorted(self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
     }
+}
+
+/// Writes a label name, in quotes when PromQL could not read it without them.
+pub(crate) fn write_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
+    let letter = |it: u8| it.is_ascii_alphabetic() || it == b'_';
+    let mut bytes = name.bytes();
+    let plain =
+        bytes.next().is_some_and(letter) && bytes.all(|it| letter(it) || it.is_ascii_digit());
+    if plain { f.write_str(name) } else { fmt::Display::fmt(&GoQuoted(name), f) }
 }
 
 fn push_text(out: &mut String, text: &str) {

@@ -6,13 +6,16 @@
 pub mod block_id;
 pub mod budget;
 pub mod columns;
+pub mod duration;
 pub mod float;
 pub mod histogram;
 pub mod labels;
 pub mod matcher;
+pub mod quote;
 pub mod regex;
 pub mod sample;
 pub mod tenant;
+pub mod text_time;
 pub mod time;
 
 pub use crate::block_id::BlockId;

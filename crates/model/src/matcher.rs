@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::labels::Labels;
+use crate::labels::{Labels, write_name};
+use crate::quote::GoQuoted;
 use crate::regex::{Regex, RegexError};
 
 /// How a matcher compares.
@@ -96,7 +97,8 @@ impl Eq for Matcher {}
 
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{:?}", self.name, self.op, self.value)
+        write_name(f, &self.name)?;
+        write!(f, "{}{}", self.op, GoQuoted(&self.value))
     }
 }
 
