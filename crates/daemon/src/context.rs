@@ -40,7 +40,6 @@ impl Context {
     /// The operating system has no randomness to give.
     pub fn of_this_machine(name: &'static str) -> anyhow::Result<Context> {
         let random = Arc::new(SeededRandom::from_system()?);
-        tracing::debug!(seed = random.seed(), "random numbers start from this seed");
         Ok(Context::new(name, Arc::new(SystemClock::new()), random))
     }
 

@@ -18,6 +18,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 pub use crate::flags::duration::parse_duration;
 pub use crate::flags::label::parse_label;
 pub use crate::flags::size::parse_bytes;
+use crate::settings::Settings;
 
 /// Help heading of flags that are accepted without effect.
 pub const ACCEPTED: &str = "Accepted without effect";
@@ -199,29 +200,32 @@ pub fn file_of(flags: &ArgMatches, name: &str) -> anyhow::Result<Option<String>>
 ///
 /// # Errors
 /// Names the [`refused`] flag that was used, and why it is refused.
-pub(crate) fn check_known(command: &Command, flags: &ArgMatches) -> anyhow::Result<Vec<String>> {
+pub(crate) fn check_known(
+    command: &Command,
+    flags: &ArgMatches,
+    settings: &Settings,
+) -> anyhow::Result<Vec<String>> {
     let mut notes = Vec::new();
+    let is_given = |name: &str| {
+        flags.value_source(name) == Some(ValueSource::CommandLine)
+            || settings.origin(name).is_some()
+    };
     for arg in command.get_arguments() {
         let name = arg.get_id().as_str();
         let Some(heading) = arg.get_help_heading() else { continue };
+        let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+        if !is_given(name) && !(is_switch && is_given(&negative(name))) {
+            continue;
+        }
         let why = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        if heading == ACCEPTED && is_used(arg, flags) {
+        if heading == ACCEPTED {
             notes.push(format!("--{name} is accepted without effect: {why}"));
         }
-        if heading == REFUSED && is_used(arg, flags) && !is_harmless(arg, flags) {
+        if heading == REFUSED && !is_harmless(arg, flags) {
             bail!("--{name} is refused: {why}");
         }
     }
     Ok(notes)
-}
-
-fn is_used(arg: &Arg, flags: &ArgMatches) -> bool {
-    let is_given = |name: &str| flags.value_source(name) == Some(ValueSource::CommandLine);
-    let name = arg.get_id().as_str();
-    match arg.get_action() {
-        ArgAction::SetTrue => is_given(name) || is_given(&negative(name)),
-        _ => is_given(name),
-    }
 }
 
 fn is_harmless(arg: &Arg, flags: &ArgMatches) -> bool {

@@ -6,28 +6,35 @@
 //! signal or the death of a vital task, servers drain, tasks end, [`Service::close`] runs.
 
 mod clock;
+mod command_line;
 mod context;
 pub mod flags;
 pub mod grpc;
 pub mod http;
+mod logs;
 mod memory;
 mod metrics;
+mod nearest;
 mod random;
 mod readiness;
 mod run;
 mod running;
+mod settings;
 mod tasks;
+mod traces;
 
 use std::fmt;
 use std::future::Future;
 
 pub use crate::clock::{Clock, SystemClock};
+pub use crate::command_line::{command, config_of};
 pub use crate::context::Context;
 pub use crate::memory::Memory;
 pub use crate::metrics::Metrics;
+pub use crate::nearest::nearest;
 pub use crate::random::{Random, SeededRandom};
 pub use crate::readiness::Readiness;
-pub use crate::run::run;
+pub use crate::run::{check, run, run_with};
 pub use crate::running::Running;
 pub use crate::tasks::Tasks;
 

@@ -1,6 +1,7 @@
 //! The metrics of a process: registries of its parts, joined when they are scraped.
 
 mod exposition;
+pub(crate) mod process;
 
 use std::fmt;
 use std::sync::Arc;

@@ -63,6 +63,11 @@ impl Readiness {
         unready.map(|(name, obstacle)| format!("{name}: {obstacle}")).collect()
     }
 
+    /// Each part of the process, and whether it can serve.
+    pub(crate) fn parts(&self) -> Vec<(&'static str, bool)> {
+        self.parts.borrow().iter().map(|it| (it.name, it.obstacle.is_none())).collect()
+    }
+
     /// Waits until [`is_part_ready`](Readiness::is_part_ready) differs from `seen`, and gives the
     /// new value; for what mirrors it, such as the gRPC health service.
     pub async fn part_changed(&self, seen: bool) -> bool {

@@ -15,8 +15,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tracing::Instrument as _;
 
-use crate::{Clock, Context};
+use crate::{Clock, Context, traces};
 
 /// Upper bounds of the buckets of durations in seconds, as Thanos has them.
 const DURATION_BUCKETS: [f64; 14] =
@@ -135,10 +136,11 @@ async fn observe(State(measure): State<Measure>, request: Request, next: Next) -
     let service = path.next().unwrap_or_default().to_owned();
     let method = path.next().unwrap_or_default().to_owned();
     let started = measure.clock.monotonic();
+    let span = traces::of_request(request.headers(), "grpc", request.uri().path());
     let call =
         Call { grpc_type: kind(&service, &method), grpc_service: service, grpc_method: method };
     let mut measured = Measured { measure, call, code: CANCELED, started };
-    let response = next.run(request).await;
+    let response = next.run(request).instrument(span).await;
     // A call that fails before it answers has its status among the headers.
     if let Some(code) = code(response.headers()) {
         measured.code = code;

@@ -17,8 +17,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tracing::Instrument as _;
 
-use crate::{Clock, Context};
+use crate::{Clock, Context, traces};
 
 /// Upper bounds of the buckets of durations in seconds, as Thanos has them.
 const DURATION_BUCKETS: [f64; 17] = [
@@ -111,7 +112,8 @@ async fn observe(State(measure): State<Measure>, request: Request, next: Next) -
     let started = measure.clock.monotonic();
     // A client that goes away before the answer is what nginx calls 499.
     let mut measured = Measured { measure, asked, code: 499, started, request_bytes };
-    let response = next.run(request).await;
+    let span = traces::of_request(request.headers(), "http", &measured.asked.handler);
+    let response = next.run(request).instrument(span).await;
     measured.code = response.status().as_u16();
     response.map(|body| {
         Body::new(body.map_frame(move |frame| {
