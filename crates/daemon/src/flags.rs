@@ -214,7 +214,8 @@ pub(crate) fn check_known(
         let name = arg.get_id().as_str();
         let Some(heading) = arg.get_help_heading() else { continue };
         let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
-        if !is_given(name) && !(is_switch && is_given(&negative(name))) {
+        let is_used = is_given(name) || is_switch && is_given(&negative(name));
+        if !is_used {
             continue;
         }
         let why = arg.get_help().map(ToString::to_string).unwrap_or_default();

@@ -15,6 +15,7 @@ mod logs;
 mod memory;
 mod metrics;
 mod nearest;
+mod observed;
 mod random;
 mod readiness;
 mod run;

@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use http::HeaderMap;
-use http_body_util::BodyExt as _;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing::Instrument as _;
 
+use crate::observed::{Observed, Witness};
 use crate::{Clock, Context, traces};
 
 /// Upper bounds of the buckets of durations in seconds, as Thanos has them.
@@ -154,16 +153,13 @@ async fn observe(State(measure): State<Measure>, request: Request, next: Next) -
         };
     }
     measured.measure.metrics.started.get_or_create(&measured.call).inc();
-    response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            // The measurement as a whole belongs to the body, and ends with it.
-            let measured = &mut measured;
-            if let Some(trailers) = frame.trailers_ref() {
-                measured.code = code(trailers).unwrap_or(UNKNOWN);
-            }
-            frame
-        }))
-    })
+    response.map(|body| Observed::wrap(body, measured))
+}
+
+impl Witness for Measured {
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.code = code(trailers).unwrap_or(UNKNOWN);
+    }
 }
 
 impl Drop for Measured {

@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use http::Method;
 use http::header::CONTENT_LENGTH;
-use http_body_util::BodyExt as _;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,6 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing::Instrument as _;
 
+use crate::observed::{Observed, Witness};
 use crate::{Clock, Context, traces};
 
 /// Upper bounds of the buckets of durations in seconds, as Thanos has them.
@@ -115,14 +114,10 @@ async fn observe(State(measure): State<Measure>, request: Request, next: Next) -
     let span = traces::of_request(request.headers(), "http", &measured.asked.handler);
     let response = next.run(request).instrument(span).await;
     measured.code = response.status().as_u16();
-    response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            // The measurement ends when the body is dropped: at its end, or when it is cut.
-            let _measured = &measured;
-            frame
-        }))
-    })
+    response.map(|body| Observed::wrap(body, measured))
 }
+
+impl Witness for Measured {}
 
 impl Drop for Measured {
     fn drop(&mut self) {
