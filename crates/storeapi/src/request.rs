@@ -1,6 +1,7 @@
 //! Requests after they were checked: matchers are compiled, strategies are one value.
 
 use model::{Labels, Matcher, TimeRange};
+use xxhash_rust::xxh64::Xxh64;
 
 /// What to do about a part of the data that cannot be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +70,27 @@ pub struct SeriesRequest {
     pub step_ms: i64,
     /// Window of the range selector in ms, a hint.
     pub range_ms: i64,
+}
+
+impl Shard {
+    /// Whether a series belongs to the shard: XXH64 over `name 0xFF value 0xFF …` of the labels
+    /// that count, modulo the number of shards. `labels` are those that are sent: external labels
+    /// added, replica labels taken away.
+    pub fn keeps(&self, labels: &Labels) -> bool {
+        if self.total <= 1 {
+            return true;
+        }
+        let mut hash = Xxh64::new(0);
+        for (name, value) in labels {
+            if self.labels.iter().any(|it| it == name) == self.by {
+                hash.update(name.as_bytes());
+                hash.update(&[0xff]);
+                hash.update(value.as_bytes());
+                hash.update(&[0xff]);
+            }
+        }
+        hash.digest() % self.total == self.index
+    }
 }
 
 impl SeriesRequest {

@@ -95,7 +95,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         budget: Budget,
     ) -> BoxFuture<'_, Result<LabelsResponse, Error>>;
 
-    /// Values of the label `name`.
+    /// Values of the label `name`. Without a name a bucket answers nothing; receivers and queriers
+    /// refuse with `label name parameter cannot be empty`.
     fn label_values(
         &self,
         name: String,

@@ -1,0 +1,38 @@
+//! Errors of a store call as gRPC statuses and back; nobody else decides on a code.
+
+use tonic::{Code, Status};
+
+use crate::error::Error;
+
+/// The status that the caller of our server sees.
+pub fn to_status(error: &Error) -> Status {
+    let code = match error {
+        Error::InvalidArgument(_) => Code::InvalidArgument,
+        Error::ResourceExhausted(_) | Error::BudgetExceeded(_) => Code::ResourceExhausted,
+        Error::Unavailable(_) => Code::Unavailable,
+        Error::DeadlineExceeded(_) => Code::DeadlineExceeded,
+        Error::Canceled(_) => Code::Cancelled,
+        Error::Aborted(_) => Code::Aborted,
+        Error::Unimplemented(_) => Code::Unimplemented,
+        Error::Internal(_) => Code::Internal,
+    };
+    Status::new(code, error.to_string())
+}
+
+/// What a status of the peer called `name` means to the one who asked it.
+pub fn from_status(status: &Status, name: &str) -> Error {
+    let text = match status.message() {
+        "" => format!("{name}: {}", status.code().description()),
+        message => format!("{name}: {message}"),
+    };
+    match status.code() {
+        Code::InvalidArgument | Code::OutOfRange => Error::InvalidArgument(text),
+        Code::ResourceExhausted => Error::ResourceExhausted(text),
+        Code::Unavailable => Error::Unavailable(text),
+        Code::DeadlineExceeded => Error::DeadlineExceeded(text),
+        Code::Cancelled => Error::Canceled(text),
+        Code::Unimplemented => Error::Unimplemented(text),
+        Code::Internal => Error::Internal(text),
+        _ => Error::Aborted(text),
+    }
+}
