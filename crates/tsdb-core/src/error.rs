@@ -50,6 +50,12 @@ pub enum Error {
         /// Which form it is.
         what: String,
     },
+    /// The engine cannot do it now: it is overloaded, or must be rebuilt after a failure.
+    #[error("{what}")]
+    Unavailable {
+        /// Why, and what will change it.
+        what: String,
+    },
     /// The caller broke the rules of a call, for instance the order of series.
     #[error("{what}")]
     Invalid {
@@ -92,13 +98,18 @@ impl Error {
         Error::Invalid { what: what.into() }
     }
 
+    /// An [`Error::Unavailable`] with this text.
+    pub fn unavailable(what: impl Into<String>) -> Error {
+        Error::Unavailable { what: what.into() }
+    }
+
     /// Whether the same call may succeed later: the only oracle for retries.
     pub fn is_transient(&self) -> bool {
         match self {
             Error::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::StorageFull)
             }
-            Error::Budget(_) => true,
+            Error::Budget(_) | Error::Unavailable { .. } => true,
             Error::Corrupt { .. } | Error::Unsupported { .. } | Error::Invalid { .. } => false,
         }
     }

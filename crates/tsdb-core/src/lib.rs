@@ -4,9 +4,15 @@
 //! the disk only through [`fs::Fs`]; the daemon decides when something is committed, cut or
 //! snapshotted.
 
+pub mod block;
 pub mod chunk;
 pub mod codec;
 pub mod error;
 pub mod fs;
+pub mod index;
+mod output;
+pub mod postings;
+pub mod read_ahead;
+pub mod select;
 
 pub use crate::error::{Damage, Error, Result};

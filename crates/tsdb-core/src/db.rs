@@ -1,0 +1,326 @@
+//! The engine: log and head of all tenants, and their blocks on the local disk.
+//!
+//! Everything lies below one directory: the engine's own files in `.aion/`, a tenant's blocks in
+//! `<tenant>/<ULID>`. The daemon calls [`Engine::commit_pending`] in a loop of its own, and
+//! [`Engine::cut_due`], [`Engine::snapshot_if_due`] and, after a failure, [`Engine::rebuild`]
+//! from another.
+
+mod cut;
+mod cuts;
+mod load;
+mod local;
+mod read;
+mod snapshot;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::{Budget, Tenant};
+use parking_lot::{Mutex, RwLock};
+
+use crate::db::cuts::Cuts;
+use crate::db::load::Floors;
+use crate::db::local::LocalBlocks;
+use crate::error::{Error, Result};
+use crate::fs::{Lock, SharedFs};
+use crate::head::Head;
+pub use crate::head::batch::{
+    LabelDecoder, LabelProblem, Refusal, Refused, WriteBatch, WriteOutcome, WriteSeries,
+};
+use crate::head::partition::PartitionOptions;
+pub use crate::head::select::{HeadChunk, HeadSeries, Selection};
+pub use crate::wal::frame::DamagedSpan;
+pub use crate::wal::{Ticket, TicketState};
+use crate::wal::{Layout, Log};
+
+pub use crate::db::cut::CutBlock;
+pub use crate::db::local::LocalBlock;
+
+/// Samples in the log at which a snapshot is taken.
+const SNAPSHOT_SAMPLES: u64 = 40_000_000;
+/// Longest block: chunks of the head count their span in 32 bits of milliseconds.
+const BLOCK_MS_MAX: i64 = 31 * 24 * 3_600_000;
+
+/// What an engine needs to open.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// `--tsdb.path`; made when it is absent.
+    pub directory: PathBuf,
+    /// Length of a block in ms.
+    pub block_ms: i64,
+    /// Keys of the hashes; random, new in every process.
+    pub seeds: [u64; 2],
+    /// What the series of the head are charged to.
+    pub budget: Budget,
+}
+
+/// What was found on disk, and what was wrong with it.
+#[derive(Clone, Debug, Default)]
+pub struct OpenReport {
+    /// Series in the head.
+    pub series: usize,
+    /// Samples read from the log.
+    pub samples_replayed: u64,
+    /// Samples of the log whose series is known nowhere: lost.
+    pub samples_orphaned: u64,
+    /// Series of the snapshot whose labels are known nowhere: lost.
+    pub series_orphaned: u64,
+    /// Frames of a kind that this version does not read, passed over.
+    pub frames_unknown: u64,
+    /// Bytes that were no frames; copies are in the quarantine.
+    pub damaged: Vec<DamagedSpan>,
+    /// Anything else that is wrong, a sentence each.
+    pub problems: Vec<String>,
+    /// Whole blocks found on disk.
+    pub blocks: usize,
+}
+
+/// Head and log: what a rebuild replaces.
+#[derive(Debug)]
+struct Core {
+    head: Head,
+    log: Log,
+}
+
+/// The engine of all tenants.
+#[derive(Debug)]
+pub struct Engine {
+    fs: SharedFs,
+    options: EngineOptions,
+    layout: Layout,
+    cuts_path: PathBuf,
+    core: RwLock<Arc<Core>>,
+    cuts: Mutex<Cuts>,
+    blocks: LocalBlocks,
+    /// Held by whoever cuts, snapshots, rebuilds or removes blocks.
+    maintenance: Mutex<Generation>,
+    _lock: Box<dyn Lock>,
+}
+
+/// The generation of the newest snapshot or series files.
+#[derive(Debug)]
+struct Generation(u64);
+
+/// Numbers of an engine, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Series in the head, of all tenants.
+    pub series: usize,
+    /// Samples that a start would replay from the log.
+    pub log_samples: u64,
+    /// Whether writes are refused until a rebuild.
+    pub has_failed: bool,
+}
+
+impl Engine {
+    /// Opens an engine: takes the lock of its directory, settles what a crash interrupted, and
+    /// reads the head back.
+    ///
+    /// # Errors
+    /// `WouldBlock` as an [`Error::Io`] when another process has the directory; the disk's; a
+    /// budget without room for the head.
+    pub fn open(fs: SharedFs, options: EngineOptions) -> Result<(Engine, OpenReport)> {
+        if options.block_ms <= 0 || options.block_ms > BLOCK_MS_MAX {
+            let block_ms = options.block_ms;
+            return Err(Error::invalid(format!(
+                "a block of {block_ms} ms: its length must be between 1 ms and 31 days"
+            )));
+        }
+        let engine_directory = options.directory.join(".aion");
+        let layout = Layout::new(&engine_directory);
+        make_directories(&fs, &options.directory, &engine_directory, &layout)?;
+        let lock_path = engine_directory.join("lock");
+        let lock = fs.lock(&lock_path).map_err(Error::io("lock", &lock_path))?;
+        let cuts_path = Cuts::path(&engine_directory);
+        let (blocks, mut report) = LocalBlocks::open(&fs, &options.directory)?;
+        let cuts = match Cuts::read(&fs, &cuts_path) {
+            Ok(cuts) => cut::settle(cuts, &fs, &options.directory, &cuts_path, &blocks)?,
+            Err(error @ (Error::Corrupt { .. } | Error::Unsupported { .. })) => {
+                report.problems.push(error.to_string());
+                blocks.cuts()
+            }
+            Err(error) => return Err(error),
+        };
+        let options_of_head = partition_options(&fs, &options, &layout);
+        let floors = Floors::default();
+        let (core, loaded) =
+            load::load(&options_of_head, options.seeds, &layout, &cuts, &floors)?;
+        let problems = std::mem::take(&mut report.problems);
+        let mut report = OpenReport { blocks: report.blocks, ..loaded };
+        report.problems.extend(problems);
+        let generation = Generation(core.log.generation());
+        let engine = Engine {
+            fs,
+            options,
+            layout,
+            cuts_path,
+            core: RwLock::new(Arc::new(core)),
+            cuts: Mutex::new(cuts),
+            blocks,
+            maintenance: Mutex::new(generation),
+            _lock: lock,
+        };
+        Ok((engine, report))
+    }
+
+    /// Takes a write: judges every sample, applies the good ones and queues them for the log.
+    /// The write may be acknowledged once the ticket is durable.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when too much waits for the disk or the log has failed;
+    /// [`Error::Budget`] when the head has no room for new series; the disk's. Sending the same
+    /// again is always safe.
+    pub fn append(&self, batch: &WriteBatch<'_>) -> Result<(WriteOutcome, Ticket)> {
+        let core = self.core();
+        if core.log.has_failed() {
+            return Err(Error::unavailable("the log has failed and is being read again from disk"));
+        }
+        if core.log.is_full() {
+            return Err(Error::unavailable("too many writes wait for the disk"));
+        }
+        let tenant = core.head.tenant(batch.tenant);
+        let mut progress = core.head.append(&core.log, &tenant, batch)?;
+        self.answer(&tenant, batch, &mut progress)?;
+        progress.outcome.refused.sort_by_key(|it| (it.series, it.sample));
+        // Samples that were equal may still be on their way to the disk with another write: the
+        // ticket stands for all that is queued now.
+        Ok((progress.outcome, core.log.ticket()))
+    }
+
+    /// Writes and syncs what was queued; answers the bytes. For the committer, which calls it
+    /// again and again, one call at a time.
+    ///
+    /// # Errors
+    /// The disk's. All writes that were not durable are lost then, and new ones are refused until
+    /// [`Engine::rebuild`] succeeds.
+    pub fn commit_pending(&self) -> Result<usize> {
+        self.core().log.commit_pending()
+    }
+
+    /// Whether the log failed, so that a rebuild is needed.
+    pub fn has_failed(&self) -> bool {
+        self.core().log.has_failed()
+    }
+
+    /// Reads the head back from disk after a failure and takes writes again. Readers see the old
+    /// head until the new one is there.
+    ///
+    /// # Errors
+    /// The disk's; the engine stays as it was, and the call may be repeated.
+    pub fn rebuild(&self) -> Result<OpenReport> {
+        let mut generation = self.maintenance.lock();
+        let old = self.core();
+        old.log.fail();
+        let floors = Floors {
+            partitions: old.head.floors(),
+            generation: generation.0,
+            abandoned: old.log.abandoned_segment(),
+        };
+        let cuts = self.cuts.lock().clone();
+        let cuts = cut::settle(
+            cuts,
+            &self.fs,
+            &self.options.directory,
+            &self.cuts_path,
+            &self.blocks,
+        )?;
+        let options = partition_options(&self.fs, &self.options, &self.layout);
+        let (core, report) =
+            load::load(&options, self.options.seeds, &self.layout, &cuts, &floors)?;
+        generation.0 = generation.0.max(core.log.generation());
+        *self.cuts.lock() = cuts;
+        *self.core.write() = Arc::new(core);
+        Ok(report)
+    }
+
+    /// Takes a snapshot if more lies in the log than a start should have to replay.
+    ///
+    /// # Errors
+    /// The disk's; the engine goes on with what it had.
+    pub fn snapshot_if_due(&self) -> Result<bool> {
+        let is_due = snapshot::is_due(&self.core().log);
+        if is_due {
+            self.snapshot()?;
+        }
+        Ok(is_due)
+    }
+
+    /// Takes a snapshot and removes what it makes superfluous.
+    ///
+    /// # Errors
+    /// The disk's; the engine goes on with what it had.
+    pub fn snapshot(&self) -> Result<()> {
+        let mut generation = self.maintenance.lock();
+        self.snapshot_locked(&mut generation)
+    }
+
+    fn snapshot_locked(&self, generation: &mut Generation) -> Result<()> {
+        generation.0 += 1;
+        snapshot::take(&self.core(), &self.fs, &self.layout, generation.0)
+    }
+
+    /// Tenants that have samples or blocks here, sorted.
+    pub fn tenants(&self) -> Vec<Tenant> {
+        let mut tenants: Vec<Tenant> =
+            self.core().head.tenants().iter().map(|it| it.tenant.clone()).collect();
+        tenants.extend(self.blocks.tenants());
+        tenants.sort();
+        tenants.dedup();
+        tenants
+    }
+
+    /// Numbers for metrics.
+    pub fn stats(&self) -> EngineStats {
+        let core = self.core();
+        EngineStats {
+            series: core.head.series_count(),
+            log_samples: core.log.sample_count(),
+            has_failed: core.log.has_failed(),
+        }
+    }
+
+    /// The directory of a tenant's blocks.
+    pub fn tenant_directory(&self, tenant: &Tenant) -> PathBuf {
+        self.options.directory.join(tenant.as_str())
+    }
+
+    fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core.read())
+    }
+}
+
+fn partition_options(
+    fs: &SharedFs,
+    options: &EngineOptions,
+    layout: &Layout,
+) -> PartitionOptions {
+    PartitionOptions {
+        fs: Arc::clone(fs),
+        chunk_directory: layout.chunks.clone(),
+        budget: options.budget.clone(),
+        block_ms: options.block_ms,
+        seed: options.seeds[0],
+    }
+}
+
+/// Makes the directories, and their names durable.
+fn make_directories(
+    fs: &SharedFs,
+    directory: &Path,
+    engine_directory: &Path,
+    layout: &Layout,
+) -> Result<()> {
+    let make = |path: &Path| fs.make_directory(path).map_err(Error::io("make", path));
+    let sync = |path: &Path| fs.sync_directory(path).map_err(Error::io("sync", path));
+    make(directory)?;
+    make(engine_directory)?;
+    for path in layout.directories() {
+        make(path)?;
+    }
+    sync(engine_directory)?;
+    sync(directory)?;
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,400 @@
+//! Writes an index from front to back: symbols, series in the order of their labels, postings.
+//!
+//! Memory holds the symbols, a count for every label pair and a reference for every series. Lists
+//! are filled in passes over the series that were just written, as many as a bounded buffer asks
+//! for.
+
+use std::path::Path;
+
+use hashbrown::{HashMap, HashTable};
+use model::{Budget, Labels, Reservation};
+
+use crate::codec::{crc32c, put_text, put_uvarint};
+use crate::error::{Error, Result};
+use crate::fs::Fs;
+use crate::index::series::{LENGTH_BYTES_MAX, entry_bytes};
+use crate::index::{ChunkMeta, MAGIC, SERIES_ALIGN_BYTES, SeriesEntry, Toc, Version};
+use crate::output::Output;
+use crate::read_ahead::{ReadAhead, SealedFile};
+
+/// Most bytes of posting lists that are gathered in one pass over the series.
+const LISTS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How much is read at once in such a pass.
+const PASS_WINDOW_BYTES: usize = 256 * 1024;
+/// How many series are added between two adjustments of the account.
+const ACCOUNT_EVERY: usize = 1024;
+/// Bytes that a label pair takes in memory, map and sorted list together.
+const PAIR_BYTES: usize = 48;
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Number of series.
+    pub series_count: u64,
+    /// Size of the index in bytes.
+    pub size_bytes: u64,
+    /// Size of the largest series entry in bytes.
+    pub series_max_bytes: u64,
+}
+
+/// An index being written.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    fs: &'a dyn Fs,
+    output: Output,
+    symbols: Symbols,
+    toc: Toc,
+    last: Option<Labels>,
+    entry: SeriesEntry,
+    scratch: Vec<u8>,
+    encoded: Vec<u8>,
+    references: Vec<u32>,
+    /// Number of series of each label pair; later, the pair's place in the sorted order.
+    pairs: HashMap<(u32, u32), u32, foldhash::fast::RandomState>,
+    series_max_bytes: u64,
+    held: Reservation,
+    lists_bytes_max: usize,
+}
+
+impl<'a> Writer<'a> {
+    /// Makes the file and writes the symbols, which must come sorted, each once: every label name
+    /// and value of the series to come. The empty symbol is added when it is not among them.
+    ///
+    /// # Errors
+    /// When the disk fails, symbols are not sorted, or `budget` has no room for them.
+    pub fn create<S: AsRef<str>>(
+        fs: &'a dyn Fs,
+        path: &Path,
+        symbols: impl IntoIterator<Item = S>,
+        budget: &Budget,
+    ) -> Result<Writer<'a>> {
+        let mut held = budget.reserve(0)?;
+        let symbols = Symbols::collect(symbols, &mut held)?;
+        let mut output = Output::create(fs, path)?;
+        output.write(&MAGIC.to_be_bytes())?;
+        output.write(&[Version::V2.to_byte()])?;
+        let mut toc = Toc {
+            symbols: output.position(),
+            series: 0,
+            label_indices: 0,
+            label_indices_table: 0,
+            postings: 0,
+            postings_table: 0,
+        };
+        symbols.write(&mut output)?;
+        toc.series = output.position();
+        Ok(Writer {
+            fs,
+            output,
+            symbols,
+            toc,
+            last: None,
+            entry: SeriesEntry::default(),
+            scratch: Vec::new(),
+            encoded: Vec::new(),
+            references: Vec::new(),
+            pairs: HashMap::default(),
+            series_max_bytes: 0,
+            held,
+            lists_bytes_max: LISTS_BYTES_MAX,
+        })
+    }
+
+    /// Bounds the buffer in which posting lists are gathered; smaller means more passes.
+    pub fn set_lists_bytes_max(&mut self, bytes: usize) {
+        self.lists_bytes_max = bytes;
+    }
+
+    /// Adds a series: labels above those of the series before, chunks in order of time and place,
+    /// not overlapping.
+    ///
+    /// # Errors
+    /// When the disk fails, the order is broken, a symbol is missing, or a bound of the format or
+    /// of memory is passed.
+    pub fn add_series(&mut self, labels: &Labels, chunks: &[ChunkMeta]) -> Result<()> {
+        if let Some(last) = self.last.as_ref().filter(|last| *last >= labels) {
+            return Err(Error::invalid(format!("series {labels} is added after {last}")));
+        }
+        check_chunks(labels, chunks)?;
+        self.set_entry_labels(labels)?;
+        self.entry.chunks.clear();
+        self.entry.chunks.extend_from_slice(chunks);
+        self.output.pad_to(SERIES_ALIGN_BYTES)?;
+        let reference = u32::try_from(self.output.position() / SERIES_ALIGN_BYTES);
+        let reference = reference.map_err(|_| Error::invalid("index exceeds 64 GiB of series"))?;
+        self.encoded.clear();
+        self.entry.encode(&mut self.scratch, &mut self.encoded);
+        self.output.write(&self.encoded)?;
+        self.series_max_bytes = self.series_max_bytes.max(self.encoded.len() as u64);
+        for pair in &self.entry.labels {
+            *self.pairs.entry(*pair).or_default() += 1;
+        }
+        self.references.push(reference);
+        self.last = Some(labels.clone());
+        if self.references.len().is_multiple_of(ACCOUNT_EVERY) {
+            self.account()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the postings and the table of contents and makes the file durable.
+    ///
+    /// # Errors
+    /// When the disk fails or a bound of the format or of memory is passed.
+    pub fn finish(mut self) -> Result<Written> {
+        self.account()?;
+        self.toc.label_indices = self.output.position();
+        self.toc.postings = self.output.position();
+        let table = self.write_lists()?;
+        self.toc.postings_table = self.output.position();
+        self.toc.label_indices_table = self.output.position();
+        self.output.write(&section_length(table.len())?)?;
+        self.output.write(&table)?;
+        self.output.write(&crc32c(&table).to_be_bytes())?;
+        self.output.write(&self.toc.encode())?;
+        let size_bytes = self.output.finish()?;
+        let series_count = self.references.len() as u64;
+        Ok(Written { series_count, size_bytes, series_max_bytes: self.series_max_bytes })
+    }
+
+    fn account(&mut self) -> Result<()> {
+        let series = self.references.capacity() * size_of::<u32>();
+        let pairs = self.pairs.capacity() * PAIR_BYTES;
+        self.held.resize(self.symbols.size_bytes() + series + pairs)?;
+        Ok(())
+    }
+
+    /// Looks the labels' symbols up; what is the same as in the series before is not looked up.
+    fn set_entry_labels(&mut self, labels: &Labels) -> Result<()> {
+        let mut count = 0;
+        for (name, value) in labels {
+            let before = self.entry.labels.get(count).copied();
+            let reuse = |reference: Option<u32>, text: &str| {
+                reference.filter(|it| self.symbols.get(*it) == text)
+            };
+            let find = |reference: Option<u32>, text: &str| {
+                reuse(reference, text).or_else(|| self.symbols.find(text)).ok_or_else(|| {
+                    Error::invalid(format!("{text:?} of series {labels} is not among the symbols"))
+                })
+            };
+            let pair = (find(before.map(|it| it.0), name)?, find(before.map(|it| it.1), value)?);
+            match self.entry.labels.get_mut(count) {
+                Some(place) => *place = pair,
+                None => self.entry.labels.push(pair),
+            }
+            count += 1;
+        }
+        self.entry.labels.truncate(count);
+        Ok(())
+    }
+
+    /// Writes all posting lists and answers the content of their offset table.
+    fn write_lists(&mut self) -> Result<Vec<u8>> {
+        let mut sorted: Vec<((u32, u32), u32)> = self.pairs.drain().collect();
+        sorted.sort_unstable();
+        for (place, (pair, _)) in sorted.iter().enumerate() {
+            let place = u32::try_from(place);
+            let place = place.map_err(|_| Error::invalid("index exceeds 2^32 label pairs"))?;
+            self.pairs.insert(*pair, place);
+        }
+        let count = u32::try_from(sorted.len() + 1);
+        let count = count.map_err(|_| Error::invalid("index exceeds 2^32 label pairs"))?;
+        let mut table = count.to_be_bytes().to_vec();
+        let all = std::mem::take(&mut self.references);
+        self.write_list(("", ""), &all, &mut table)?;
+        self.output.flush()?;
+        let file = SealedFile::open(self.fs, self.output.path())?;
+        let mut from = 0;
+        while from < sorted.len() {
+            let to = pass_end(&sorted, from, self.lists_bytes_max / size_of::<u32>());
+            let pass = self.gather(&file, &all, from, &sorted[from..to])?;
+            let mut start = 0;
+            for ((name, value), count) in &sorted[from..to] {
+                let end = start + *count as usize;
+                let (name, value) = (self.symbols.get(*name), self.symbols.get(*value));
+                let (name, value) = (name.to_owned(), value.to_owned());
+                self.write_list((&name, &value), &pass[start..end], &mut table)?;
+                start = end;
+            }
+            from = to;
+        }
+        self.references = all;
+        Ok(table)
+    }
+
+    /// The lists of the pairs of one pass, one behind the other: a counting sort over the series.
+    fn gather(
+        &mut self,
+        file: &SealedFile,
+        all: &[u32],
+        from: usize,
+        pass: &[((u32, u32), u32)],
+    ) -> Result<Vec<u32>> {
+        let mut next: Vec<usize> = Vec::with_capacity(pass.len());
+        let mut total = 0;
+        for (_, count) in pass {
+            next.push(total);
+            total += *count as usize;
+        }
+        let before = self.held.bytes();
+        self.held.grow(total * size_of::<u32>() + next.len() * size_of::<usize>())?;
+        let mut lists = vec![0; total];
+        let mut ahead = ReadAhead::new(file.clone(), PASS_WINDOW_BYTES);
+        for reference in all {
+            let at = Version::V2.series_offset(*reference);
+            let head = ahead.get(at, LENGTH_BYTES_MAX)?;
+            let length = entry_bytes(head, at).map_err(file.damaged())?;
+            let length = length.and_then(|it| usize::try_from(it).ok()).unwrap_or(0);
+            let bytes = ahead.get(at, length)?;
+            self.entry.decode(bytes, at).map_err(file.damaged())?;
+            for pair in &self.entry.labels {
+                let place = self.pairs.get(pair).map_or(usize::MAX, |it| *it as usize);
+                if let Some(next) = place.checked_sub(from).and_then(|it| next.get_mut(it)) {
+                    lists[*next] = *reference;
+                    *next += 1;
+                }
+            }
+        }
+        self.held.resize(before)?;
+        Ok(lists)
+    }
+
+    fn write_list(
+        &mut self,
+        pair: (&str, &str),
+        references: &[u32],
+        table: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.output.pad_to(size_of::<u32>() as u64)?;
+        table.push(2);
+        put_text(table, pair.0);
+        put_text(table, pair.1);
+        put_uvarint(table, self.output.position());
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&section_length(references.len())?);
+        for reference in references {
+            self.scratch.extend_from_slice(&reference.to_be_bytes());
+        }
+        self.output.write(&section_length(self.scratch.len())?)?;
+        self.output.write(&self.scratch)?;
+        self.output.write(&crc32c(&self.scratch).to_be_bytes())
+    }
+}
+
+/// A length or count as the four bytes that the format has for it.
+fn section_length(length: usize) -> Result<[u8; 4]> {
+    let length = u32::try_from(length);
+    let length = length.map_err(|_| Error::invalid("a section of the index exceeds 4 GiB"))?;
+    Ok(length.to_be_bytes())
+}
+
+/// Where a pass over the pairs ends that begins at `from` and has room for `references_max`.
+fn pass_end(sorted: &[((u32, u32), u32)], from: usize, references_max: usize) -> usize {
+    let mut total = 0_usize;
+    let fits = |(_, count): &&((u32, u32), u32)| {
+        total += *count as usize;
+        total <= references_max
+    };
+    from + sorted[from..].iter().take_while(fits).count().max(1)
+}
+
+fn check_chunks(labels: &Labels, chunks: &[ChunkMeta]) -> Result<()> {
+    let backwards = chunks.iter().any(|it| it.max_time_ms < it.min_time_ms);
+    let overlapping = chunks
+        .windows(2)
+        .any(|it| it[1].min_time_ms <= it[0].max_time_ms || it[1].reference <= it[0].reference);
+    if backwards || overlapping {
+        let text = format!("chunks of series {labels} overlap or are not in order");
+        return Err(Error::invalid(text));
+    }
+    Ok(())
+}
+
+/// The symbols, found by number and by text.
+#[derive(Debug)]
+struct Symbols {
+    texts: String,
+    /// Where each symbol ends in `texts`.
+    ends: Vec<usize>,
+    numbers: HashTable<u32>,
+    hasher: foldhash::fast::FixedState,
+}
+
+impl Symbols {
+    fn collect<S: AsRef<str>>(
+        symbols: impl IntoIterator<Item = S>,
+        held: &mut Reservation,
+    ) -> Result<Symbols> {
+        let mut all = Symbols {
+            texts: String::new(),
+            ends: Vec::new(),
+            numbers: HashTable::new(),
+            hasher: foldhash::fast::FixedState::default(),
+        };
+        // Prometheus' head always has the empty symbol: it names the list of all series.
+        all.push("")?;
+        for symbol in symbols {
+            let symbol = symbol.as_ref();
+            if !symbol.is_empty() {
+                all.push(symbol)?;
+            }
+            if all.ends.len().is_multiple_of(ACCOUNT_EVERY) {
+                held.resize(all.size_bytes())?;
+            }
+        }
+        held.resize(all.size_bytes())?;
+        Ok(all)
+    }
+
+    fn push(&mut self, symbol: &str) -> Result<()> {
+        use std::hash::BuildHasher as _;
+        let number = u32::try_from(self.ends.len());
+        let number = number.map_err(|_| Error::invalid("index exceeds 2^32 symbols"))?;
+        if let Some(last) = number.checked_sub(1).map(|it| self.get(it)).filter(|it| *it >= symbol)
+        {
+            return Err(Error::invalid(format!("symbol {symbol:?} comes after {last:?}")));
+        }
+        self.texts.push_str(symbol);
+        self.ends.push(self.texts.len());
+        let (texts, ends, hasher) = (&self.texts, &self.ends, &self.hasher);
+        let hash = hasher.hash_one(symbol);
+        self.numbers.insert_unique(hash, number, |it| hasher.hash_one(text_at(texts, ends, *it)));
+        Ok(())
+    }
+
+    fn get(&self, number: u32) -> &str {
+        text_at(&self.texts, &self.ends, number)
+    }
+
+    fn find(&self, symbol: &str) -> Option<u32> {
+        use std::hash::BuildHasher as _;
+        let hash = self.hasher.hash_one(symbol);
+        self.numbers.find(hash, |it| self.get(*it) == symbol).copied()
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.texts.capacity()
+            + self.ends.capacity() * size_of::<usize>()
+            + self.numbers.capacity() * (size_of::<u32>() + 1)
+    }
+
+    fn write(&self, output: &mut Output) -> Result<()> {
+        let mut content = Vec::with_capacity(self.texts.len() + 2 * self.ends.len() + 4);
+        content.extend_from_slice(&section_length(self.ends.len())?);
+        let mut start = 0;
+        for end in &self.ends {
+            put_text(&mut content, &self.texts[start..*end]);
+            start = *end;
+        }
+        output.write(&section_length(content.len())?)?;
+        output.write(&content)?;
+        output.write(&crc32c(&content).to_be_bytes())
+    }
+}
+
+fn text_at<'a>(texts: &'a str, ends: &[usize], number: u32) -> &'a str {
+    let number = number as usize;
+    let start = number.checked_sub(1).and_then(|it| ends.get(it)).copied().unwrap_or(0);
+    let end = ends.get(number).copied().unwrap_or(start);
+    &texts[start..end]
+}
