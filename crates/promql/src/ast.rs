@@ -216,6 +216,8 @@ pub struct LabelMatcher {
     pub op: MatchOp,
     /// The text or the regular expression.
     pub value: Text,
+    /// Whether a series without the label fulfils it.
+    pub matches_empty: bool,
     /// Where it stands; the metric name's own place for the matcher that it stands for.
     pub span: Span,
 }

@@ -1,0 +1,7 @@
+//! Integration tests of PromQL.
+#![expect(clippy::unwrap_used, reason = "a broken test should fail loudly")]
+#![expect(clippy::disallowed_methods, reason = "tests read their data from the disk")]
+
+mod parse;
+mod parse_limits;
+mod parse_numbers;
