@@ -30,10 +30,10 @@ pub use crate::head::batch::{
 use crate::head::partition::PartitionOptions;
 pub use crate::head::select::{HeadChunk, HeadSeries, Selection};
 pub use crate::wal::frame::DamagedSpan;
-pub use crate::wal::{Ticket, TicketState};
 use crate::wal::{Layout, Log};
+pub use crate::wal::{Ticket, TicketState};
 
-pub use crate::db::cut::CutBlock;
+pub use crate::db::cut::{CutBlock, CutReport};
 pub use crate::db::local::LocalBlock;
 
 /// Samples in the log at which a snapshot is taken.
@@ -132,7 +132,7 @@ impl Engine {
         let lock_path = engine_directory.join("lock");
         let lock = fs.lock(&lock_path).map_err(Error::io("lock", &lock_path))?;
         let cuts_path = Cuts::path(&engine_directory);
-        let (blocks, mut report) = LocalBlocks::open(&fs, &options.directory)?;
+        let (blocks, mut report) = LocalBlocks::open(&fs, &options.directory, &options.budget)?;
         let cuts = match Cuts::read(&fs, &cuts_path) {
             Ok(cuts) => cut::settle(cuts, &fs, &options.directory, &cuts_path, &blocks)?,
             Err(error @ (Error::Corrupt { .. } | Error::Unsupported { .. })) => {
@@ -143,8 +143,7 @@ impl Engine {
         };
         let options_of_head = partition_options(&fs, &options, &layout);
         let floors = Floors::default();
-        let (core, loaded) =
-            load::load(&options_of_head, options.seeds, &layout, &cuts, &floors)?;
+        let (core, loaded) = load::load(&options_of_head, options.seeds, &layout, &cuts, &floors)?;
         let problems = std::mem::take(&mut report.problems);
         let mut report = OpenReport { blocks: report.blocks, ..loaded };
         report.problems.extend(problems);
@@ -217,13 +216,8 @@ impl Engine {
             abandoned: old.log.abandoned_segment(),
         };
         let cuts = self.cuts.lock().clone();
-        let cuts = cut::settle(
-            cuts,
-            &self.fs,
-            &self.options.directory,
-            &self.cuts_path,
-            &self.blocks,
-        )?;
+        let cuts =
+            cut::settle(cuts, &self.fs, &self.options.directory, &self.cuts_path, &self.blocks)?;
         let options = partition_options(&self.fs, &self.options, &self.layout);
         let (core, report) =
             load::load(&options, self.options.seeds, &self.layout, &cuts, &floors)?;
@@ -289,11 +283,7 @@ impl Engine {
     }
 }
 
-fn partition_options(
-    fs: &SharedFs,
-    options: &EngineOptions,
-    layout: &Layout,
-) -> PartitionOptions {
+fn partition_options(fs: &SharedFs, options: &EngineOptions, layout: &Layout) -> PartitionOptions {
     PartitionOptions {
         fs: Arc::clone(fs),
         chunk_directory: layout.chunks.clone(),

@@ -94,8 +94,7 @@ impl Head {
 
     /// Number of series.
     pub(crate) fn series_count(&self) -> usize {
-        let count = |it: &RwLock<Partition>| it.read().series.iter().flatten().count();
-        self.partitions.iter().map(count).sum()
+        self.partitions.iter().map(|it| it.read().series_count()).sum()
     }
 
     /// Hash of a series' identity in this process.

@@ -7,12 +7,15 @@
 pub mod block;
 pub mod chunk;
 pub mod codec;
+pub mod db;
 pub mod error;
 pub mod fs;
+mod head;
 pub mod index;
 mod output;
 pub mod postings;
 pub mod read_ahead;
 pub mod select;
+mod wal;
 
 pub use crate::error::{Damage, Error, Result};

@@ -299,14 +299,21 @@ impl Log {
         Ok(length)
     }
 
-    fn write(&self, writer: &mut Writer, bytes: &[u8], series: &[(u16, Range<usize>)]) -> Result<()> {
+    fn write(
+        &self,
+        writer: &mut Writer,
+        bytes: &[u8],
+        series: &[(u16, Range<usize>)],
+    ) -> Result<()> {
         if writer.segment.as_ref().is_some_and(|it| it.size_bytes >= SEGMENT_BYTES_WANTED) {
             self.close_segment(writer)?;
         }
         if writer.segment.is_none() {
             let path = self.layout.segment(writer.next_number);
             let file = self.fs.create(&path).map_err(Error::io("create", &path))?;
-            self.fs.sync_directory(&self.layout.log).map_err(Error::io("sync", &self.layout.log))?;
+            self.fs
+                .sync_directory(&self.layout.log)
+                .map_err(Error::io("sync", &self.layout.log))?;
             let number = writer.next_number;
             writer.next_number += 1;
             writer.segment = Some(Segment { number, path, file, size_bytes: 0 });

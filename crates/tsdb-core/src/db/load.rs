@@ -111,8 +111,9 @@ impl Load<'_> {
         while let Some(item) = reader.next()? {
             match item {
                 Item::Damaged(span) => damaged.push(span),
-                Item::Frame(frame) if usize::from(frame.partition) >= PARTITION_COUNT
-                    && frame.partition != WHOLE =>
+                Item::Frame(frame)
+                    if usize::from(frame.partition) >= PARTITION_COUNT
+                        && frame.partition != WHOLE =>
                 {
                     self.report.frames_unknown += 1;
                 }

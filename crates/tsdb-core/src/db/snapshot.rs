@@ -243,15 +243,7 @@ pub(crate) fn read_states(
         for _ in 0..count {
             closed.push(read_closed(&mut cursor)?);
         }
-        each(SnapshotSeries {
-            reference,
-            last_ms,
-            last_bits,
-            open_start_ms,
-            plan,
-            open,
-            closed,
-        });
+        each(SnapshotSeries { reference, last_ms, last_bits, open_start_ms, plan, open, closed });
     }
     Ok(())
 }

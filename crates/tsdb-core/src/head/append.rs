@@ -147,7 +147,11 @@ impl Write<'_> {
                 Ok(labels) => labels,
                 Err(problem) => {
                     let refusal = Refusal::Labels(problem);
-                    progress.outcome.refused.push(Refused { series: number, sample: None, refusal });
+                    progress.outcome.refused.push(Refused {
+                        series: number,
+                        sample: None,
+                        refusal,
+                    });
                     continue;
                 }
             };
@@ -256,7 +260,8 @@ impl Write<'_> {
                 continue;
             }
             let series = &self.batch.series[*index as usize];
-            for (sample, offset) in self.batch.samples_of(series).iter().zip(series.sample_start..) {
+            for (sample, offset) in self.batch.samples_of(series).iter().zip(series.sample_start..)
+            {
                 let verdict = self.judge(&partition, located.slot, sample, low_ms);
                 let (series, sample_index) = (*index, offset);
                 match verdict {
@@ -347,7 +352,12 @@ impl Write<'_> {
                 Refusal::TooFarAhead { latest_ms: self.bounds.latest_ms }
             } else if sample.timestamp_ms < self.tenant.low_ms() {
                 let (sample, newest_ms) = (offset, i64::MIN);
-                progress.questions.push(Question { series: index, sample, source: None, newest_ms });
+                progress.questions.push(Question {
+                    series: index,
+                    sample,
+                    source: None,
+                    newest_ms,
+                });
                 continue;
             } else {
                 Refusal::TooOld { bound_ms: self.bounds.too_old_ms }

@@ -60,6 +60,29 @@ pub(crate) enum ChunkSource {
 }
 
 impl ChunkFile {
+    /// The data of a chunk in this file.
+    ///
+    /// # Errors
+    /// The disk's, and [`Error::Corrupt`] when the bytes are not the ones written.
+    pub(crate) fn read(&self, chunk: &ClosedChunk, reference: u64) -> Result<Vec<u8>> {
+        self.read_at(chunk.offset, chunk.size_bytes, reference)
+    }
+
+    fn read_at(&self, offset: u32, size_bytes: u16, reference: u64) -> Result<Vec<u8>> {
+        let mut record = vec![0; HEADER_BYTES + usize::from(size_bytes)];
+        match self.file.read_exact_at(&mut record, u64::from(offset)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                let damage = Damage::new("head chunk", u64::from(offset), "the file ends before");
+                return Err(damage.within(&self.path));
+            }
+            Err(error) => return Err(Error::io("read", &self.path)(error)),
+        }
+        check_record(&record, offset, reference).map_err(|it| it.within(&self.path))?;
+        record.drain(..HEADER_BYTES);
+        Ok(record)
+    }
+
     /// Makes what was written durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(Error::io("sync", &self.path))
@@ -79,12 +102,7 @@ impl ChunkSource {
                 Err(Error::Io { operation: "open", path, source })
             }
             ChunkSource::File { file, offset, size_bytes, reference } => {
-                let mut record = vec![0; HEADER_BYTES + usize::from(size_bytes)];
-                let read = file.file.read_exact_at(&mut record, u64::from(offset));
-                read.map_err(Error::io("read", &file.path))?;
-                check_record(&record, offset, reference).map_err(|it| it.within(&file.path))?;
-                record.drain(..HEADER_BYTES);
-                Ok(record)
+                file.read_at(offset, size_bytes, reference)
             }
         }
     }
@@ -93,7 +111,8 @@ impl ChunkSource {
 fn check_record(record: &[u8], offset: u32, reference: u64) -> std::result::Result<(), Damage> {
     let mut cursor = Cursor::new_at("head chunk", record, u64::from(offset));
     let head = cursor.rest().get(..12).unwrap_or_default();
-    let is_ours = cursor.u64()? == reference && cursor.u32()? as usize + HEADER_BYTES == record.len();
+    let is_ours =
+        cursor.u64()? == reference && cursor.u32()? as usize + HEADER_BYTES == record.len();
     let crc = cursor.u32()?;
     if !is_ours {
         return Err(cursor.damage("the record is of another series or length"));
@@ -126,7 +145,12 @@ pub(crate) struct ChunkLog {
 
 impl ChunkLog {
     /// A log that begins with a new file, numbered from `next_file`.
-    pub(crate) fn new(fs: SharedFs, directory: PathBuf, partition: u16, next_file: u32) -> ChunkLog {
+    pub(crate) fn new(
+        fs: SharedFs,
+        directory: PathBuf,
+        partition: u16,
+        next_file: u32,
+    ) -> ChunkLog {
         let (files, pending) = (BTreeMap::new(), Vec::new());
         ChunkLog { fs, directory, partition, files, open: None, next_file, pending }
     }

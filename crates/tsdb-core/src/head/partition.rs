@@ -128,6 +128,11 @@ impl Partition {
         self.by_key.find(key_hash, is_same).map(|(_, slot)| *slot)
     }
 
+    /// Number of series.
+    pub(crate) fn series_count(&self) -> usize {
+        self.series.len() - self.free.len()
+    }
+
     /// The series of a slot.
     pub(crate) fn get(&self, slot: u32) -> Option<&Series> {
         self.series.get(slot as usize)?.as_ref()
@@ -162,7 +167,8 @@ impl Partition {
         }
         let grown = self.symbols.size_bytes().saturating_sub(symbols_before);
         self.reservation.grow(SERIES_BYTES + LABEL_BYTES * pairs.len() + grown)?;
-        let reference = reference.unwrap_or_else(|| self.next_counter << 4 | u64::from(self.number));
+        let reference =
+            reference.unwrap_or_else(|| self.next_counter << 4 | u64::from(self.number));
         self.next_counter = self.next_counter.max((reference >> 4) + 1);
         self.postings.insert(slot, tenant, &pairs);
         self.by_key.insert_unique(key_hash, (key_hash, slot), |(hash, _)| *hash);

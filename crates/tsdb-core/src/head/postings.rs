@@ -68,7 +68,9 @@ impl Postings {
             }
         }
         let (answered, candidates) = match best {
-            Some((_, index, lists)) => (Some(index), lists.into_iter().flatten().copied().collect()),
+            Some((_, index, lists)) => {
+                (Some(index), lists.into_iter().flatten().copied().collect())
+            }
             None => (None, postings.all.clone()),
         };
         let others = matchers.iter().enumerate().filter(|(index, _)| Some(*index) != answered);

@@ -191,7 +191,8 @@ fn chunks_of(
             source: partition.chunks.source(series.reference, chunk),
         });
     }
-    if !series.open.is_empty() && range.overlaps(TimeRange::new(series.open_start_ms, series.last_ms))
+    if !series.open.is_empty()
+        && range.overlaps(TimeRange::new(series.open_start_ms, series.last_ms))
     {
         reservation.grow(size_of::<HeadChunk>() + series.open.size_bytes())?;
         chunks.push(HeadChunk {

@@ -180,6 +180,7 @@ impl<'a> Reader<'a> {
 
     /// The frame at `start`, which [`Reader::check`] found good and left in the window.
     fn frame(&mut self, start: u64, length: u64) -> Result<Frame<'_>> {
+        let path = self.path;
         let bytes = self.bytes(start, length)?;
         let mut cursor = Cursor::new_at("frame", bytes, start);
         let read = (|| -> std::result::Result<Frame<'_>, Damage> {
@@ -190,7 +191,7 @@ impl<'a> Reader<'a> {
             let sequence = cursor.u64()?;
             Ok(Frame { kind, partition, sequence, payload: cursor.rest(), offset: start })
         })();
-        read.map_err(|damage| damage.within(self.path))
+        read.map_err(|damage| damage.within(path))
     }
 
     /// Length of the whole frame at `start`, or why there is none.

@@ -59,10 +59,7 @@ impl FloatsWriter {
 ///
 /// # Errors
 /// When the payload is not what a writer makes.
-pub(crate) fn read_floats(
-    payload: &[u8],
-    mut each: impl FnMut(FloatRecord),
-) -> Result<(), Damage> {
+pub(crate) fn read_floats(payload: &[u8], mut each: impl FnMut(FloatRecord)) -> Result<(), Damage> {
     let mut cursor = Cursor::new("float samples", payload);
     let (mut reference, mut timestamp_ms) = (0_u64, 0_i64);
     while !cursor.is_empty() {
@@ -165,7 +162,8 @@ mod tests {
         put_series(&mut payload, 48, "default-tenant", labels.into_iter());
         let mut read = Vec::new();
         read_series(&payload, |it| read.push(it)).unwrap();
-        let expected = SeriesRecord { reference: 48, tenant: "default-tenant", labels: labels.into() };
+        let expected =
+            SeriesRecord { reference: 48, tenant: "default-tenant", labels: labels.into() };
         assert_eq!(read, [expected]);
         assert!(read_series(&[1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], |_| ()).is_err());
     }
