@@ -1,0 +1,307 @@
+//! Aggregations: rows are folded into their groups, in the order of the input, and forgotten.
+//!
+//! The order of the fold is that of the stream whatever runs beside it, so sums have the same bits
+//! with any number of threads.
+
+use std::sync::Arc;
+
+use model::{Labels, Reservation};
+
+use crate::ast::{Aggregate, AggregateOp};
+use crate::error::Error;
+use crate::eval::keys::{KeyTable, Subset};
+use crate::eval::scalar::Scalars;
+use crate::eval::select::Around;
+use crate::eval::{Blocking, Context, Evaluator, Held, Rows, Stream};
+use crate::kahan::Mean;
+use crate::kernel::over_time::count;
+use crate::quantile::quantile;
+use crate::row::{Grid, Presence, Row};
+
+impl<'a> Evaluator<'a> {
+    pub(crate) fn aggregate(&self, aggregate: &'a Aggregate, grid: Grid) -> Result<Stream, Error> {
+        if aggregate.op.is_experimental() {
+            let what = format!("the experimental aggregation {}", aggregate.op.as_str());
+            return Err(Error::unsupported(&what));
+        }
+        let around = Around {
+            function: Some(aggregate.op.as_str()),
+            grouping: &aggregate.grouping,
+            by: !aggregate.without,
+        };
+        let below = self.below(around);
+        match aggregate.op {
+            AggregateOp::CountValues => return below.count_values(aggregate, grid),
+            AggregateOp::Topk | AggregateOp::Bottomk => return below.top(aggregate, grid),
+            _ => {}
+        }
+        let quantile = match (&aggregate.param, aggregate.op) {
+            (Some(param), AggregateOp::Quantile) => {
+                let quantiles = below.scalar(param, grid)?;
+                self.remark_on_quantiles(&quantiles, param.span());
+                quantiles
+            }
+            _ => Scalars::Same(f64::NAN),
+        };
+        let input = below.vector(&aggregate.expr, grid)?;
+        let context = Arc::clone(self.context);
+        let subset = Subset::new(&aggregate.grouping, !aggregate.without);
+        let names_gone = !subset.contains(model::time::METRIC_NAME);
+        let op = aggregate.op;
+        let rows = Blocking::new(move || {
+            let mut fold = Fold::new(&context, op, subset, grid.steps)?;
+            fold.run(&context, input.rows)?;
+            Ok(fold.finish(&quantile))
+        });
+        Ok(Stream::new(rows, names_gone))
+    }
+
+    /// Warns of quantiles outside 0 to 1, the farthest on each side.
+    fn remark_on_quantiles(&self, quantiles: &Scalars, span: crate::ast::Span) {
+        let values = quantiles.values();
+        let notes = &self.context.notes;
+        if values.iter().any(|it| it.is_nan()) {
+            notes.invalid_quantile(f64::NAN, span);
+            // Beside a NaN there is neither a largest nor a smallest one.
+            return;
+        }
+        let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
+        if largest > 1.0 {
+            notes.invalid_quantile(largest, span);
+        }
+        if smallest < 0.0 {
+            notes.invalid_quantile(smallest, span);
+        }
+    }
+}
+
+/// All groups of one aggregation.
+struct Fold {
+    op: AggregateOp,
+    keys: KeyTable,
+    groups: Vec<Group>,
+    steps: usize,
+    reservation: Reservation,
+}
+
+/// What a group has seen at every step.
+struct Group {
+    labels: Labels,
+    present: Presence,
+    state: State,
+}
+
+/// The folded values of a group, one per step.
+enum State {
+    /// Sums and what rounding took from them.
+    Sum { sums: Vec<f64>, lost: Vec<f64> },
+    /// Means.
+    Mean(Vec<Mean>),
+    /// Minima, maxima, counts, or ones.
+    Plain(Vec<f64>),
+    /// Welford's running deviation.
+    Deviation(Vec<Deviation>),
+    /// All values, where nothing less will do.
+    Values(Vec<Vec<f64>>),
+}
+
+/// A running variance.
+#[derive(Clone, Copy, Debug, Default)]
+struct Deviation {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Deviation {
+    #[inline]
+    fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        if self.count == 1.0 {
+            // A first value that is not finite makes everything that follows a NaN.
+            self.mean = value;
+            self.squares = if value.is_finite() { 0.0 } else { f64::NAN };
+            return;
+        }
+        let delta = value - self.mean;
+        self.mean += delta / self.count;
+        self.squares += delta * (value - self.mean);
+    }
+}
+
+impl State {
+    fn new(op: AggregateOp, steps: usize) -> State {
+        match op {
+            AggregateOp::Sum => State::Sum { sums: vec![0.0; steps], lost: vec![0.0; steps] },
+            AggregateOp::Avg => State::Mean(vec![Mean::default(); steps]),
+            AggregateOp::Stddev | AggregateOp::Stdvar => {
+                State::Deviation(vec![Deviation::default(); steps])
+            }
+            AggregateOp::Quantile => State::Values(vec![Vec::new(); steps]),
+            _ => State::Plain(vec![0.0; steps]),
+        }
+    }
+
+    /// Bytes per step of a group.
+    fn step_bytes(op: AggregateOp) -> usize {
+        match op {
+            AggregateOp::Sum => 16,
+            AggregateOp::Avg => size_of::<Mean>(),
+            AggregateOp::Stddev | AggregateOp::Stdvar => size_of::<Deviation>(),
+            AggregateOp::Quantile => size_of::<Vec<f64>>(),
+            _ => 8,
+        }
+    }
+}
+
+impl Fold {
+    fn new(
+        context: &Context,
+        op: AggregateOp,
+        subset: Subset,
+        steps: usize,
+    ) -> Result<Fold, Error> {
+        let reservation = context.reservation()?;
+        Ok(Fold { op, keys: KeyTable::new(subset), groups: Vec::new(), steps, reservation })
+    }
+
+    fn run(&mut self, context: &Context, mut input: Box<dyn Rows>) -> Result<(), Error> {
+        let mut row = Row::default();
+        while input.next(&mut row)? {
+            context.cancel.check()?;
+            let (id, is_new) = self.keys.find_or_add(&row.labels);
+            if is_new {
+                self.add_group(&row.labels)?;
+            }
+            if self.op == AggregateOp::Quantile {
+                // Vectors grow by doubling: up to twice the values are allocated.
+                self.reservation.grow(16 * row.present.count())?;
+            }
+            self.groups[id].fold(self.op, &row);
+        }
+        Ok(())
+    }
+
+    fn add_group(&mut self, labels: &Labels) -> Result<(), Error> {
+        let labels = self.keys.subset().labels(labels);
+        let bytes = self.keys.last_key_bytes()
+            + labels.size_bytes()
+            + size_of::<Group>()
+            + self.steps.saturating_mul(State::step_bytes(self.op) + 1);
+        self.reservation.grow(bytes)?;
+        let present = Presence::none(self.steps);
+        self.groups.push(Group { labels, present, state: State::new(self.op, self.steps) });
+        Ok(())
+    }
+
+    /// The rows of all groups, in the order in which they were met.
+    fn finish(self, quantiles: &Scalars) -> Held {
+        let op = self.op;
+        let rows = self.groups.into_iter().map(|group| group.finish(op, quantiles)).collect();
+        Held::charged(rows, self.reservation)
+    }
+}
+
+impl Group {
+    fn fold(&mut self, op: AggregateOp, row: &Row) {
+        match &mut self.state {
+            State::Sum { sums, lost } => {
+                if self.present.is_full() && row.present.is_full() {
+                    add_all(sums, lost, &row.values);
+                } else {
+                    add_some((sums, lost), &self.present, row);
+                }
+            }
+            State::Mean(means) => row.iter().for_each(|(step, value)| means[step].add(value)),
+            State::Deviation(states) => {
+                row.iter().for_each(|(step, value)| states[step].add(value));
+            }
+            State::Values(values) => {
+                row.iter().for_each(|(step, value)| values[step].push(value));
+            }
+            State::Plain(values) => {
+                for (step, value) in row.iter() {
+                    let known = self.present.get(step).then_some(values[step]);
+                    values[step] = fold_plain(op, known, value);
+                }
+            }
+        }
+        self.present.union(&row.present);
+    }
+
+    fn finish(self, op: AggregateOp, quantiles: &Scalars) -> Row {
+        let values = match self.state {
+            State::Sum { sums, lost } => sums.iter().zip(&lost).map(|(a, b)| a + b).collect(),
+            State::Mean(means) => means.into_iter().map(Mean::value).collect(),
+            State::Plain(values) => values,
+            State::Deviation(states) => {
+                let variance = states.into_iter().map(|it| it.squares / it.count);
+                match op {
+                    AggregateOp::Stddev => variance.map(f64::sqrt).collect(),
+                    _ => variance.collect(),
+                }
+            }
+            State::Values(mut values) => {
+                let of_step = |(step, it): (usize, &mut Vec<f64>)| quantile(quantiles.at(step), it);
+                values.iter_mut().enumerate().map(of_step).collect()
+            }
+        };
+        Row { labels: self.labels, values, present: self.present }
+    }
+}
+
+/// One value of `min`, `max`, `count` or `group`.
+#[inline]
+fn fold_plain(op: AggregateOp, known: Option<f64>, value: f64) -> f64 {
+    match (op, known) {
+        (AggregateOp::Group, _) | (AggregateOp::Count, None) => 1.0,
+        (AggregateOp::Count, Some(known)) => known + count(1),
+        (AggregateOp::Max, Some(known)) if !(known < value || known.is_nan()) => known,
+        (AggregateOp::Min, Some(known)) if !(known > value || known.is_nan()) => known,
+        _ => value,
+    }
+}
+
+/// Adds a whole row to a whole group; without a branch, so that the loop runs on vectors.
+fn add_all(sums: &mut [f64], lost: &mut [f64], values: &[f64]) {
+    for ((sum, lost), value) in sums.iter_mut().zip(lost).zip(values) {
+        let total = *sum + *value;
+        let of_sum = (*sum - total) + *value;
+        let of_value = (*value - total) + *sum;
+        let more = if sum.abs() >= value.abs() { of_sum } else { of_value };
+        *lost = if total.is_infinite() { 0.0 } else { *lost + more };
+        *sum = total;
+    }
+}
+
+fn add_some((sums, lost): (&mut [f64], &mut [f64]), present: &Presence, row: &Row) {
+    for (step, value) in row.iter() {
+        if present.get(step) {
+            let at = step..=step;
+            add_all(&mut sums[at.clone()], &mut lost[at], &[value]);
+        } else {
+            sums[step] = value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kahan::Kahan;
+
+    #[test]
+    fn the_loop_without_branches_has_the_bits_of_the_plain_one() {
+        let terms = [1e100, 1.0, -1e100, 3.5, f64::MIN_POSITIVE, -7.25, 1e16, 1.0];
+        let (mut sums, mut lost) = (vec![0.0; 1], vec![0.0; 1]);
+        let mut plain = Kahan::default();
+        for term in terms {
+            add_all(&mut sums, &mut lost, &[term]);
+            plain.add(term);
+        }
+        assert_eq!((sums[0].to_bits(), lost[0].to_bits()), (plain.sum.to_bits(), plain.lost.to_bits()));
+        add_all(&mut sums, &mut lost, &[f64::INFINITY]);
+        assert_eq!((sums[0], lost[0]), (f64::INFINITY, 0.0));
+    }
+}

@@ -1,0 +1,168 @@
+//! `label_replace` and `label_join`: functions that change labels and nothing else.
+
+use regex_automata::meta::Regex;
+use regex_automata::util::captures::Captures;
+
+use crate::ast::{Call, Expr};
+use crate::error::Error;
+use crate::eval::merge::joined;
+use crate::eval::{Evaluator, Rows, Stream};
+use crate::row::{Grid, Row};
+
+impl<'a> Evaluator<'a> {
+    pub(crate) fn label_replace(
+        &self,
+        call: &'a Call,
+        vector: &'a Expr,
+        grid: Grid,
+    ) -> Result<Stream, Error> {
+        let texts = texts(call)?;
+        let [target, template, source, pattern] = texts.as_slice() else {
+            return Err(Error::execution("label_replace() needs four texts"));
+        };
+        let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| {
+            Error::execution(format!("invalid regular expression in label_replace(): {pattern}"))
+        })?;
+        check_name(target, "destination", "label_replace")?;
+        let (target, template, source) = (target.clone(), template.clone(), source.clone());
+        let mut found = regex.create_captures();
+        let change = move |row: &mut Row| {
+            let value = row.labels.get(&source).unwrap_or_default();
+            regex.captures(value, &mut found);
+            if found.is_match() {
+                let text = expand(&template, value, &found);
+                row.labels = row.labels.to_builder().set(&target, &text).build();
+            }
+        };
+        let input = self.vector(vector, grid)?;
+        joined(self.context, Stream::new(Relabeled { input: input.rows, change }, false))
+    }
+
+    pub(crate) fn label_join(
+        &self,
+        call: &'a Call,
+        vector: &'a Expr,
+        grid: Grid,
+    ) -> Result<Stream, Error> {
+        let texts = texts(call)?;
+        let [target, separator, sources @ ..] = texts.as_slice() else {
+            return Err(Error::execution("label_join() needs a label and a separator"));
+        };
+        for source in sources {
+            check_name(source, "source", "label_join")?;
+        }
+        check_name(target, "destination", "label_join")?;
+        let (target, separator, sources) = (target.clone(), separator.clone(), sources.to_vec());
+        let change = move |row: &mut Row| {
+            let values: Vec<&str> =
+                sources.iter().map(|it| row.labels.get(it).unwrap_or_default()).collect();
+            let text = values.join(&separator);
+            row.labels = row.labels.to_builder().set(&target, &text).build();
+        };
+        let input = self.vector(vector, grid)?;
+        joined(self.context, Stream::new(Relabeled { input: input.rows, change }, false))
+    }
+}
+
+/// The arguments after the vector, which are texts.
+fn texts(call: &Call) -> Result<Vec<String>, Error> {
+    let texts = call.args.iter().skip(1).map(|arg| match arg.without_parens() {
+        Expr::String(text) => match text.value.as_str() {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(Error::execution(format!(
+                "{}() was given a text that is not UTF-8: {:?}",
+                call.function.name, text.value
+            ))),
+        },
+        _ => Err(Error::execution(format!("{}() needs a text", call.function.name))),
+    });
+    texts.collect()
+}
+
+fn check_name(name: &str, role: &str, function: &str) -> Result<(), Error> {
+    if name.is_empty() {
+        return Err(Error::execution(format!("invalid {role} label name in {function}(): {name}")));
+    }
+    Ok(())
+}
+
+struct Relabeled<F> {
+    input: Box<dyn Rows>,
+    change: F,
+}
+
+impl<F: FnMut(&mut Row) + Send> Rows for Relabeled<F> {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        let any = self.input.next(row)?;
+        if any {
+            (self.change)(row);
+        }
+        Ok(any)
+    }
+}
+
+/// Fills a template with captures as Go's `Regexp.Expand` does: `$1`, `$name`, `${name}`, `$$`.
+/// A name is as long as it can be; what does not exist is empty; a `$` that begins nothing stays.
+fn expand(template: &str, text: &str, found: &Captures) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let Some((name, after)) = take_name(rest) else {
+            out.push('$');
+            continue;
+        };
+        let span = if name.bytes().all(|it| it.is_ascii_digit()) {
+            name.parse().ok().and_then(|index: usize| found.get_group(index))
+        } else {
+            found.get_group_by_name(name)
+        };
+        out.push_str(span.and_then(|it| text.get(it.range())).unwrap_or_default());
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The name after a `$` and what follows it.
+fn take_name(text: &str) -> Option<(&str, &str)> {
+    let is_name = |it: char| it.is_alphanumeric() || it == '_';
+    if let Some(inner) = text.strip_prefix('{') {
+        let (name, after) = inner.split_once('}')?;
+        return (!name.is_empty() && name.chars().all(is_name)).then_some((name, after));
+    }
+    let end = text.find(|it| !is_name(it)).unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_filled() {
+        let regex = Regex::new("^(?s:(?P<first>[a-z]+)-(.*))$").unwrap();
+        let mut found = regex.create_captures();
+        regex.captures("ab-cd", &mut found);
+        let cases = [
+            ("$1/$2", "ab/cd"),
+            ("${first}x", "abx"),
+            ("$1x", ""),
+            ("$$1", "$1"),
+            ("$", "$"),
+            ("a$-b", "a$-b"),
+            ("${1", "${1"),
+            ("$9", ""),
+            ("$0", "ab-cd"),
+        ];
+        for (template, expected) in cases {
+            assert_eq!(expand(template, "ab-cd", &found), expected, "{template}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Selectors: which series and samples are asked of the storage, and instant vectors of them.
+
+use model::time::METRIC_NAME;
+use model::{Columns, MatchOp, Matcher, TimeRange};
+
+use crate::ast::{LabelMatcher, VectorSelector};
+use crate::cancel::Pace;
+use crate::error::Error;
+use crate::eval::source::{Series, Stored};
+use crate::eval::{Evaluator, Rows, Stream, duration_ms};
+use crate::kernel::instant::{Take, look_up};
+use crate::kernel::Windows;
+use crate::row::{Grid, Row};
+use crate::storage::SelectHints;
+
+/// The nearest function or aggregation around an expression.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Around<'a> {
+    pub(crate) function: Option<&'static str>,
+    pub(crate) grouping: &'a [String],
+    pub(crate) by: bool,
+}
+
+impl Evaluator<'_> {
+    /// The windows of a selector over `grid`; `range_ms` is the lookback delta for an instant
+    /// vector.
+    pub(crate) fn windows(
+        &self,
+        selector: &VectorSelector,
+        range_ms: i64,
+        grid: Grid,
+    ) -> Result<Windows, Error> {
+        if selector.anchored || selector.smoothed {
+            let modifier = if selector.anchored { "anchored" } else { "smoothed" };
+            return Err(Error::unsupported(&format!("the experimental modifier {modifier:?}")));
+        }
+        let offset_ms = duration_ms(&selector.offset)?;
+        Ok(Windows { grid, offset_ms, range_ms, at_ms: self.context.at_ms(selector.at) })
+    }
+
+    /// Opens a select of the samples that `windows` show.
+    pub(crate) fn select(
+        &self,
+        selector: &VectorSelector,
+        windows: &Windows,
+        is_range: bool,
+    ) -> Result<Stored, Error> {
+        let matchers = compile(&selector.matchers)?;
+        let hints = SelectHints {
+            step_ms: if windows.grid.steps > 1 { windows.grid.step_ms } else { 0 },
+            range_ms: if is_range { windows.range_ms } else { 0 },
+            function: self.around.function,
+            grouping: self.around.grouping.to_vec(),
+            by: self.around.by,
+        };
+        let context = self.context;
+        let range: TimeRange = windows.time_range();
+        let stream = context.storage.select(&matchers, range, &hints, &context.budget)?;
+        Stored::new(context, stream)
+    }
+
+    /// The newest sample of each series at every step.
+    pub(crate) fn instant_selector(
+        &self,
+        selector: &VectorSelector,
+        take: Take,
+        grid: Grid,
+    ) -> Result<Stream, Error> {
+        let windows = self.windows(selector, self.context.options.lookback_ms, grid)?;
+        let series = self.select(selector, &windows, false)?;
+        let rows = Instant {
+            pace: self.context.pace(),
+            series: Box::new(series),
+            columns: Columns::default(),
+            windows,
+            take,
+        };
+        Ok(Stream::new(rows, has_one_name(selector)))
+    }
+}
+
+/// Whether all series of a selector have the same metric name.
+pub(crate) fn has_one_name(selector: &VectorSelector) -> bool {
+    selector.matchers.iter().any(|it| {
+        it.name == METRIC_NAME && it.op == MatchOp::Equal && !it.value.as_bytes().is_empty()
+    })
+}
+
+/// Compiles the conditions of a selector.
+pub(crate) fn compile(matchers: &[LabelMatcher]) -> Result<Vec<Matcher>, Error> {
+    let compiled = matchers.iter().map(|it| {
+        Matcher::new(it.op, &it.name.to_str_lossy(), &it.value.to_str_lossy())
+            .map_err(|error| Error::execution(error.to_string()))
+    });
+    compiled.collect()
+}
+
+struct Instant {
+    series: Box<dyn Series>,
+    columns: Columns,
+    windows: Windows,
+    take: Take,
+    pace: Pace,
+}
+
+impl Rows for Instant {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        while let Some(labels) = self.series.next(&mut self.columns)? {
+            row.reset(labels, self.windows.grid.steps);
+            if look_up(self.take, &self.windows, &self.columns, row, &mut self.pace)? {
+                return Err(histogram_met(row));
+            }
+            if !row.present.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The refusal of a native histogram sample.
+pub(crate) fn histogram_met(row: &Row) -> Error {
+    Error::unsupported(&format!("the native histogram {}", row.labels))
+}

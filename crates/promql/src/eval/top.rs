@@ -1,0 +1,256 @@
+//! `topk` and `bottomk`: the k largest or smallest series of each group at every step.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::{Labels, Reservation};
+
+use crate::ast::{Aggregate, AggregateOp};
+use crate::error::Error;
+use crate::eval::keys::{KeyTable, Subset};
+use crate::eval::scalar::Scalars;
+use crate::eval::{Blocking, Context, Evaluator, Held, Rows, Stream};
+use crate::general::general;
+use crate::row::{Grid, Row};
+
+impl<'a> Evaluator<'a> {
+    pub(crate) fn top(&self, aggregate: &'a Aggregate, grid: Grid) -> Result<Stream, Error> {
+        let Some(param) = &aggregate.param else {
+            return Err(Error::execution("topk and bottomk need a number"));
+        };
+        let sizes = self.scalar(param, grid)?;
+        let input = self.vector(&aggregate.expr, grid)?;
+        let distinct = input.distinct_without_name;
+        let context = Arc::clone(self.context);
+        let subset = Subset::new(&aggregate.grouping, !aggregate.without);
+        let largest = aggregate.op == AggregateOp::Topk;
+        let rows = Blocking::new(move || {
+            let mut top = Top {
+                largest,
+                sizes,
+                steps: grid.steps,
+                keys: KeyTable::new(subset),
+                groups: Vec::new(),
+                labels: Vec::new(),
+                reservation: context.reservation()?,
+            };
+            top.run(&context, input.rows)
+        });
+        Ok(Stream::new(rows, distinct))
+    }
+}
+
+/// A series in a heap: its number among all that were met, and its value.
+type Entry = (usize, f64);
+
+struct Top {
+    largest: bool,
+    sizes: Scalars,
+    steps: usize,
+    keys: KeyTable,
+    /// One heap per step for each group.
+    groups: Vec<Vec<Heap>>,
+    labels: Vec<Labels>,
+    reservation: Reservation,
+}
+
+impl Top {
+    fn run(&mut self, context: &Context, mut input: Box<dyn Rows>) -> Result<Held, Error> {
+        let mut row = Row::default();
+        let wanted = self.check_sizes()?;
+        while input.next(&mut row)? {
+            context.cancel.check()?;
+            if wanted {
+                self.add(&row)?;
+            }
+        }
+        let rows = if self.steps == 1 { self.in_order_of_value() } else { self.in_order_of_series() };
+        let reservation = std::mem::replace(&mut self.reservation, context.reservation()?);
+        Ok(Held::charged(rows, reservation))
+    }
+
+    /// Whether any series is wanted at any step.
+    fn check_sizes(&self) -> Result<bool, Error> {
+        let sizes = self.sizes.values();
+        let largest = sizes.iter().copied().fold(f64::MIN, f64::max);
+        let smallest = sizes.iter().copied().fold(f64::MAX, f64::min);
+        let any_nan = sizes.iter().any(|it| it.is_nan());
+        if largest < 1.0 && !any_nan {
+            return Ok(false);
+        }
+        if any_nan {
+            return Err(Error::execution("Parameter value is NaN"));
+        }
+        if smallest <= I64_MIN {
+            let text = format!("Scalar value {} underflows int64", general(smallest));
+            return Err(Error::execution(text));
+        }
+        if largest >= I64_MAX {
+            let text = format!("Scalar value {} overflows int64", general(largest));
+            return Err(Error::execution(text));
+        }
+        Ok(true)
+    }
+
+    fn add(&mut self, row: &Row) -> Result<(), Error> {
+        let (id, is_new) = self.keys.find_or_add(&row.labels);
+        if is_new {
+            let heaps = self.steps.saturating_mul(size_of::<Heap>());
+            self.reservation.grow(self.keys.last_key_bytes() + heaps)?;
+            self.groups.push(vec![Heap::default(); self.steps]);
+        }
+        let series = self.labels.len();
+        let mut taken = 0;
+        for (step, value) in row.iter() {
+            let size = whole(self.sizes.at(step));
+            if size >= 1 {
+                let heap = &mut self.groups[id][step];
+                taken += usize::from(heap.offer((series, value), size, self.largest));
+            }
+        }
+        if taken > 0 {
+            // Heaps grow by doubling: up to twice the entries are allocated.
+            let bytes = 2 * taken * size_of::<Entry>() + row.labels.size_bytes() + 16;
+            self.reservation.grow(bytes)?;
+            self.labels.push(row.labels.clone());
+        }
+        Ok(())
+    }
+
+    /// Group by group, the best series first: the answer of an instant query.
+    fn in_order_of_value(&mut self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for group in &mut self.groups {
+            for heap in group {
+                for (series, value) in heap.best_first(self.largest) {
+                    let mut row = Row::default();
+                    row.reset(self.labels[series].clone(), 1);
+                    row.put(0, value);
+                    rows.push(row);
+                }
+            }
+        }
+        rows
+    }
+
+    fn in_order_of_series(&mut self) -> Vec<Row> {
+        let mut places: HashMap<usize, usize> = HashMap::new();
+        let mut rows: Vec<(usize, Row)> = Vec::new();
+        for group in &self.groups {
+            for (step, heap) in group.iter().enumerate() {
+                for (series, value) in &heap.0 {
+                    let place = *places.entry(*series).or_insert_with(|| {
+                        let mut row = Row::default();
+                        row.reset(self.labels[*series].clone(), self.steps);
+                        rows.push((*series, row));
+                        rows.len() - 1
+                    });
+                    rows[place].1.put(step, *value);
+                }
+            }
+        }
+        rows.sort_unstable_by_key(|(series, _)| *series);
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+}
+
+const I64_MIN: f64 = -9_223_372_036_854_775_808.0;
+const I64_MAX: f64 = 9_223_372_036_854_775_808.0;
+
+/// A checked size as a number of series.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes are checked to be inside i64; a negative one becomes 0"
+)]
+fn whole(size: f64) -> usize {
+    size.max(0.0) as usize
+}
+
+/// A binary heap whose root is the series to be replaced next.
+///
+/// It moves its elements exactly as Go's `container/heap` does, because among equal values that
+/// decides which series stays.
+#[derive(Clone, Debug, Default)]
+struct Heap(Vec<Entry>);
+
+impl Heap {
+    /// Takes a series in if it belongs to the best `size`; tells whether it did.
+    fn offer(&mut self, entry: Entry, size: usize, largest: bool) -> bool {
+        if self.0.len() < size {
+            self.0.push(entry);
+            self.up(largest);
+            return true;
+        }
+        let (_, worst) = self.0[0];
+        let better = if largest { worst < entry.1 } else { worst > entry.1 };
+        let takes = better || (worst.is_nan() && !entry.1.is_nan());
+        if takes {
+            self.0[0] = entry;
+            self.down(largest);
+        }
+        takes
+    }
+
+    /// Whether the first element leaves before the second.
+    fn worse(&self, a: usize, b: usize, largest: bool) -> bool {
+        let (a, b) = (self.0[a].1, self.0[b].1);
+        a.is_nan() || if largest { a < b } else { a > b }
+    }
+
+    fn up(&mut self, largest: bool) {
+        let mut at = self.0.len() - 1;
+        while at > 0 {
+            let parent = (at - 1) / 2;
+            if !self.worse(at, parent, largest) {
+                break;
+            }
+            self.0.swap(at, parent);
+            at = parent;
+        }
+    }
+
+    fn down(&mut self, largest: bool) {
+        let (mut at, end) = (0, self.0.len());
+        loop {
+            let left = 2 * at + 1;
+            if left >= end {
+                break;
+            }
+            let right = left + 1;
+            let child =
+                if right < end && self.worse(right, left, largest) { right } else { left };
+            if !self.worse(child, at, largest) {
+                break;
+            }
+            self.0.swap(at, child);
+            at = child;
+        }
+    }
+
+    fn best_first(&mut self, largest: bool) -> Vec<Entry> {
+        let mut entries = std::mem::take(&mut self.0);
+        entries.sort_by(|(_, a), (_, b)| {
+            let order = b.partial_cmp(a);
+            let order = order.map(|it| if largest { it } else { it.reverse() });
+            // NaN is worse than everything, whichever end is wanted.
+            order.unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+        });
+        entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_stay_and_nan_goes_first() {
+        let mut heap = Heap::default();
+        for (series, value) in [f64::NAN, 1.0, 5.0, 3.0, 4.0].into_iter().enumerate() {
+            heap.offer((series, value), 3, true);
+        }
+        let best: Vec<f64> = heap.best_first(true).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(best, [5.0, 4.0, 3.0]);
+    }
+}

@@ -1,0 +1,308 @@
+//! Computations on the columns of one series: a window per step in, a row out.
+
+pub(crate) mod instant;
+pub(crate) mod over_time;
+pub(crate) mod rate;
+pub(crate) mod regression;
+
+use std::ops::Range;
+
+use model::{Columns, TimeRange, is_stale};
+
+use crate::cancel::Pace;
+use crate::error::Error;
+use crate::row::{Grid, Row};
+
+/// The windows that a selector looks through: one per step, each open at its left end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Windows {
+    /// The steps.
+    pub(crate) grid: Grid,
+    /// How far before its step a window ends, in ms.
+    pub(crate) offset_ms: i64,
+    /// Length of a window in ms.
+    pub(crate) range_ms: i64,
+    /// The time of `@` in ms, which replaces that of every step.
+    pub(crate) at_ms: Option<i64>,
+}
+
+impl Windows {
+    /// The last millisecond of a step's window.
+    #[inline]
+    pub(crate) fn end_ms(&self, step: usize) -> i64 {
+        self.at_ms.unwrap_or_else(|| self.grid.time_ms(step)).saturating_sub(self.offset_ms)
+    }
+
+    /// The millisecond before the first one of a step's window.
+    #[inline]
+    pub(crate) fn start_ms(&self, step: usize) -> i64 {
+        self.end_ms(step).saturating_sub(self.range_ms)
+    }
+
+    /// Everything that any of the windows holds.
+    pub(crate) fn time_range(&self) -> TimeRange {
+        let last = self.grid.steps.saturating_sub(1);
+        TimeRange::new(self.start_ms(0).saturating_add(1), self.end_ms(last))
+    }
+
+    /// Calls `each` for every step whose window holds samples, with the samples' positions.
+    pub(crate) fn slide(
+        &self,
+        timestamps_ms: &[i64],
+        pace: &mut Pace,
+        mut each: impl FnMut(usize, Range<usize>),
+    ) -> Result<(), Error> {
+        let (mut first, mut end) = (0, 0);
+        for step in 0..self.grid.steps {
+            let end_ms = self.end_ms(step);
+            let start_ms = end_ms.saturating_sub(self.range_ms);
+            let before = end;
+            end = advance(timestamps_ms, end, end_ms);
+            first = advance(timestamps_ms, first, start_ms);
+            pace.spend(1 + end - before)?;
+            if first < end {
+                each(step, first..end);
+            }
+        }
+        Ok(())
+    }
+
+    /// Like [`Windows::slide`] for computations that look at every sample of every window.
+    pub(crate) fn recompute(
+        &self,
+        timestamps_ms: &[i64],
+        pace: &mut Pace,
+        mut each: impl FnMut(usize, Range<usize>),
+    ) -> Result<(), Error> {
+        // The pace is kept by a copy inside, because a failed check must stop the outer loop.
+        let mut failed = Ok(());
+        let mut inner = pace.clone();
+        self.slide(timestamps_ms, pace, |step, window| {
+            if failed.is_ok() {
+                failed = inner.spend(window.len());
+                each(step, window);
+            }
+        })?;
+        failed
+    }
+}
+
+/// The first position from `at` on whose timestamp is after `time_ms`.
+#[inline]
+fn advance(timestamps_ms: &[i64], mut at: usize, time_ms: i64) -> usize {
+    // Windows move by a few samples per step, so a walk beats a search; where they jump far, the
+    // distance doubles until it is passed.
+    let near = at.saturating_add(16).min(timestamps_ms.len());
+    while at < near {
+        if timestamps_ms[at] > time_ms {
+            return at;
+        }
+        at += 1;
+    }
+    at + timestamps_ms[at..].partition_point(|it| *it <= time_ms)
+}
+
+/// Takes staleness markers out: a range selector does not see them.
+pub(crate) fn drop_stale(columns: &mut Columns) {
+    if !columns.values.iter().any(|it| is_stale(*it)) {
+        return;
+    }
+    let mut kept = 0;
+    for at in 0..columns.values.len() {
+        if is_stale(columns.values[at]) {
+            continue;
+        }
+        columns.values[kept] = columns.values[at];
+        columns.timestamps_ms[kept] = columns.timestamps_ms[at];
+        if at < columns.start_timestamps_ms.len() {
+            columns.start_timestamps_ms[kept] = columns.start_timestamps_ms[at];
+        }
+        kept += 1;
+    }
+    columns.values.truncate(kept);
+    columns.timestamps_ms.truncate(kept);
+    columns.start_timestamps_ms.truncate(kept);
+}
+
+/// Whether a histogram that is no staleness marker lies in any window.
+pub(crate) fn meets_histogram(
+    windows: &Windows,
+    columns: &Columns,
+    pace: &mut Pace,
+) -> Result<bool, Error> {
+    if columns.histogram_timestamps_ms.is_empty() {
+        return Ok(false);
+    }
+    let mut met = false;
+    windows.recompute(&columns.histogram_timestamps_ms, pace, |_, window| {
+        met |= columns.histograms[window].iter().any(|it| !is_stale(it.sum));
+    })?;
+    Ok(met)
+}
+
+/// A function over a range vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RangeFunction {
+    Avg,
+    Changes,
+    Count,
+    Delta,
+    Deriv,
+    First,
+    Idelta,
+    Increase,
+    Irate,
+    Last,
+    Max,
+    Min,
+    PredictLinear,
+    Present,
+    Quantile,
+    Rate,
+    Resets,
+    Stddev,
+    Stdvar,
+    Sum,
+}
+
+impl RangeFunction {
+    /// The function that PromQL calls `name`; `absent_over_time` begins as `present_over_time`.
+    pub(crate) fn find(name: &str) -> Option<RangeFunction> {
+        Some(match name {
+            "avg_over_time" => RangeFunction::Avg,
+            "changes" => RangeFunction::Changes,
+            "count_over_time" => RangeFunction::Count,
+            "delta" => RangeFunction::Delta,
+            "deriv" => RangeFunction::Deriv,
+            "first_over_time" => RangeFunction::First,
+            "idelta" => RangeFunction::Idelta,
+            "increase" => RangeFunction::Increase,
+            "irate" => RangeFunction::Irate,
+            "last_over_time" => RangeFunction::Last,
+            "max_over_time" => RangeFunction::Max,
+            "min_over_time" => RangeFunction::Min,
+            "predict_linear" => RangeFunction::PredictLinear,
+            "absent_over_time" | "present_over_time" => RangeFunction::Present,
+            "quantile_over_time" => RangeFunction::Quantile,
+            "rate" => RangeFunction::Rate,
+            "resets" => RangeFunction::Resets,
+            "stddev_over_time" => RangeFunction::Stddev,
+            "stdvar_over_time" => RangeFunction::Stdvar,
+            "sum_over_time" => RangeFunction::Sum,
+            _ => return None,
+        })
+    }
+
+    /// Whether the result is a sample of the series itself, so that the metric name stays.
+    pub(crate) fn keeps_name(self) -> bool {
+        matches!(self, RangeFunction::First | RangeFunction::Last)
+    }
+
+    /// Whether a metric that is no counter by its name deserves a remark.
+    pub(crate) fn wants_counter(self) -> bool {
+        matches!(self, RangeFunction::Rate | RangeFunction::Increase)
+    }
+}
+
+/// Evaluates `function` over every window of one series; `scalar` gives the scalar argument of a
+/// step. `row` must be reset to the steps of the grid.
+pub(crate) fn range_function(
+    function: RangeFunction,
+    windows: &Windows,
+    columns: &Columns,
+    scalar: &dyn Fn(usize) -> f64,
+    (row, pace): (&mut Row, &mut Pace),
+) -> Result<(), Error> {
+    let (ts, values) = (&*columns.timestamps_ms, &*columns.values);
+    match function {
+        RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta => {
+            rate::extrapolated(rate::Kind::of(function), windows, ts, values, (row, pace))
+        }
+        RangeFunction::Irate | RangeFunction::Idelta => {
+            let per_second = function == RangeFunction::Irate;
+            rate::of_last_two(per_second, windows, (ts, values), row, pace)
+        }
+        RangeFunction::Changes => {
+            over_time::count_pairs(windows, (ts, values), row, pace, |before, value| {
+                value != before && !(value.is_nan() && before.is_nan())
+            })
+        }
+        RangeFunction::Resets => {
+            over_time::count_pairs(windows, (ts, values), row, pace, |before, value| value < before)
+        }
+        RangeFunction::Min => over_time::extreme(windows, (ts, values), row, pace, |a, b| a < b),
+        RangeFunction::Max => over_time::extreme(windows, (ts, values), row, pace, |a, b| a > b),
+        RangeFunction::Count => windows.slide(ts, pace, |step, window| {
+            row.put(step, over_time::count(window.len()));
+        }),
+        RangeFunction::Present => windows.slide(ts, pace, |step, _| row.put(step, 1.0)),
+        RangeFunction::First => {
+            windows.slide(ts, pace, |step, window| row.put(step, values[window.start]))
+        }
+        RangeFunction::Last => {
+            windows.slide(ts, pace, |step, window| row.put(step, values[window.end - 1]))
+        }
+        RangeFunction::Sum => windows.recompute(ts, pace, |step, window| {
+            row.put(step, over_time::sum(&values[window]));
+        }),
+        RangeFunction::Avg => windows.recompute(ts, pace, |step, window| {
+            row.put(step, over_time::mean(&values[window]));
+        }),
+        RangeFunction::Stdvar => windows.recompute(ts, pace, |step, window| {
+            row.put(step, over_time::variance(&values[window]));
+        }),
+        RangeFunction::Stddev => windows.recompute(ts, pace, |step, window| {
+            row.put(step, over_time::variance(&values[window]).sqrt());
+        }),
+        RangeFunction::Quantile => {
+            let mut sorted = Vec::new();
+            windows.recompute(ts, pace, |step, window| {
+                sorted.clear();
+                sorted.extend_from_slice(&values[window]);
+                row.put(step, crate::quantile::quantile(scalar(step), &mut sorted));
+            })
+        }
+        RangeFunction::Deriv => windows.recompute(ts, pace, |step, window| {
+            if window.len() > 1 {
+                let line = regression::fit(&ts[window.clone()], &values[window.clone()], ts[window.start]);
+                row.put(step, line.slope);
+            }
+        }),
+        RangeFunction::PredictLinear => windows.recompute(ts, pace, |step, window| {
+            if window.len() > 1 {
+                let now_ms = windows.grid.time_ms(step);
+                let line = regression::fit(&ts[window.clone()], &values[window], now_ms);
+                row.put(step, line.slope * scalar(step) + line.intercept);
+            }
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancel::Cancel;
+
+    #[test]
+    fn windows_are_open_on_the_left() {
+        let windows = Windows {
+            grid: Grid::range(10, 30, 10),
+            offset_ms: 0,
+            range_ms: 10,
+            at_ms: None,
+        };
+        assert_eq!(windows.time_range(), TimeRange::new(1, 30));
+        let mut seen = Vec::new();
+        let mut pace = Pace::new(Cancel::new());
+        windows.slide(&[0, 10, 20, 25], &mut pace, |step, it| seen.push((step, it))).unwrap();
+        assert_eq!(seen, [(0, 1..2), (1, 2..3), (2, 3..4)]);
+    }
+
+    #[test]
+    fn a_far_jump_finds_its_place() {
+        let ts: Vec<i64> = (0..1000).collect();
+        assert_eq!(advance(&ts, 3, 700), 701);
+        assert_eq!(advance(&ts, 3, 5), 6);
+        assert_eq!(advance(&ts, 990, 5000), 1000);
+    }
+}

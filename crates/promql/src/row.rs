@@ -1,0 +1,231 @@
+//! Rows: one series with a value, or none, at every step of a grid.
+
+use model::Labels;
+
+/// Equally spaced times at which an expression is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// The first time in ms since the Unix epoch.
+    pub start_ms: i64,
+    /// Distance between two times in ms; positive.
+    pub step_ms: i64,
+    /// Number of times.
+    pub steps: usize,
+}
+
+impl Grid {
+    /// A grid of one time.
+    pub fn instant(at_ms: i64) -> Grid {
+        Grid { start_ms: at_ms, step_ms: 1, steps: 1 }
+    }
+
+    /// The times from `start_ms` to at most `end_ms`; empty when `end_ms` comes first.
+    pub fn range(start_ms: i64, end_ms: i64, step_ms: i64) -> Grid {
+        let step_ms = step_ms.max(1);
+        if end_ms < start_ms {
+            return Grid { start_ms, step_ms, steps: 0 };
+        }
+        let steps = end_ms.abs_diff(start_ms) / step_ms.unsigned_abs();
+        Grid { start_ms, step_ms, steps: usize::try_from(steps).map_or(usize::MAX, |it| it + 1) }
+    }
+
+    /// The time of a step in ms.
+    #[inline]
+    pub fn time_ms(&self, step: usize) -> i64 {
+        let distance = i64::try_from(step).unwrap_or(i64::MAX).saturating_mul(self.step_ms);
+        self.start_ms.saturating_add(distance)
+    }
+
+    /// The last time in ms; the first one when there is none.
+    pub fn end_ms(&self) -> i64 {
+        self.time_ms(self.steps.saturating_sub(1))
+    }
+}
+
+/// Which steps of a row hold a value: a dense bitmap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    words: Vec<u64>,
+    steps: usize,
+}
+
+const WORD: usize = 64;
+
+impl Presence {
+    /// A bitmap of `steps` steps without a value.
+    pub fn none(steps: usize) -> Presence {
+        Presence { words: vec![0; steps.div_ceil(WORD)], steps }
+    }
+
+    /// A bitmap of `steps` steps that all hold a value.
+    pub fn all(steps: usize) -> Presence {
+        let mut it = Presence::none(steps);
+        it.fill();
+        it
+    }
+
+    /// Number of steps, with or without a value.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Number of steps that hold a value.
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|word| usize::try_from(word.count_ones()).unwrap_or(0)).sum()
+    }
+
+    /// Whether no step holds a value.
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
+
+    /// Whether every step holds a value.
+    pub fn is_full(&self) -> bool {
+        self.count() == self.steps
+    }
+
+    /// Whether a step holds a value.
+    #[inline]
+    pub fn get(&self, step: usize) -> bool {
+        self.words.get(step / WORD).is_some_and(|word| word >> (step % WORD) & 1 == 1)
+    }
+
+    /// The steps that hold a value, in order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.words.iter().enumerate().flat_map(|(index, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                if rest == 0 {
+                    return None;
+                }
+                let bit = usize::try_from(rest.trailing_zeros()).unwrap_or(0);
+                rest &= rest - 1;
+                Some(index * WORD + bit)
+            })
+        })
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, step: usize) {
+        self.words[step / WORD] |= 1 << (step % WORD);
+    }
+
+    #[inline]
+    pub(crate) fn unset(&mut self, step: usize) {
+        self.words[step / WORD] &= !(1 << (step % WORD));
+    }
+
+    pub(crate) fn fill(&mut self) {
+        self.words.fill(u64::MAX);
+        let rest = self.steps % WORD;
+        if rest != 0
+            && let Some(last) = self.words.last_mut()
+        {
+            *last = (1 << rest) - 1;
+        }
+    }
+
+    pub(crate) fn clear(&mut self, steps: usize) {
+        self.words.clear();
+        self.words.resize(steps.div_ceil(WORD), 0);
+        self.steps = steps;
+    }
+
+    pub(crate) fn union(&mut self, other: &Presence) {
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word |= other;
+        }
+    }
+
+    pub(crate) fn intersect(&mut self, other: &Presence) {
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word &= other;
+        }
+    }
+
+    pub(crate) fn subtract(&mut self, other: &Presence) {
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word &= !other;
+        }
+    }
+
+    /// The first step that holds a value here and in `other`.
+    pub(crate) fn first_common(&self, other: &Presence) -> Option<usize> {
+        let mut words = self.words.iter().zip(&other.words).enumerate();
+        let (index, both) =
+            words.find_map(|(index, (a, b))| (a & b != 0).then_some((index, a & b)))?;
+        Some(index * WORD + usize::try_from(both.trailing_zeros()).unwrap_or(0))
+    }
+
+    fn capacity_bytes(&self) -> usize {
+        8 * self.words.capacity()
+    }
+}
+
+/// One series over a grid.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    /// The labels of the series.
+    pub labels: Labels,
+    /// One value per step; without meaning where `present` has none.
+    pub values: Vec<f64>,
+    /// The steps that hold a value.
+    pub present: Presence,
+}
+
+impl Row {
+    /// The steps that hold a value with their values, in order of time.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
+        self.present.iter().map(|step| (step, self.values[step]))
+    }
+
+    /// Bytes that the row holds, what an account is charged for it.
+    pub fn size_bytes(&self) -> usize {
+        size_of::<Row>()
+            + self.labels.size_bytes()
+            + 8 * self.values.capacity()
+            + self.present.capacity_bytes()
+    }
+
+    /// Makes a row of `steps` steps without a value, keeping the memory.
+    pub(crate) fn reset(&mut self, labels: Labels, steps: usize) {
+        self.labels = labels;
+        self.values.clear();
+        self.values.resize(steps, 0.0);
+        self.present.clear(steps);
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, step: usize, value: f64) {
+        self.values[step] = value;
+        self.present.set(step);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_counts_both_ends() {
+        assert_eq!(Grid::range(0, 100, 10).steps, 11);
+        assert_eq!(Grid::range(0, 99, 10).steps, 10);
+        assert_eq!(Grid::range(0, -1, 10).steps, 0);
+        assert_eq!(Grid::range(5, 30, 10).end_ms(), 25);
+    }
+
+    #[test]
+    fn presence_knows_its_steps() {
+        let mut it = Presence::none(130);
+        assert!(it.is_empty() && !it.is_full());
+        it.set(0);
+        it.set(64);
+        it.set(129);
+        assert_eq!(it.iter().collect::<Vec<_>>(), [0, 64, 129]);
+        let all = Presence::all(130);
+        assert!(all.is_full());
+        assert_eq!(all.count(), 130);
+        it.unset(0);
+        assert_eq!(it.first_common(&all), Some(64));
+    }
+}
