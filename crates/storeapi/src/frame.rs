@@ -48,7 +48,7 @@ impl SeriesResponse {
         let mut series = Vec::new();
         let mut response = SeriesResponse::Other;
         let mut fields = Fields::new(message);
-        while let Some((number, value)) = fields.next()? {
+        while let Some((number, value)) = fields.field()? {
             match number {
                 RESPONSE_SERIES => series.push(decoder.series(value.bytes(number)?)?),
                 RESPONSE_BATCH => decoder.batch(value.bytes(number)?, &mut series)?,
@@ -102,7 +102,7 @@ struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     fn batch(&mut self, bytes: &'a [u8], series: &mut Vec<StoreSeries>) -> Result<(), WireError> {
         let mut fields = Fields::new(bytes);
-        while let Some((number, value)) = fields.next()? {
+        while let Some((number, value)) = fields.field()? {
             if number == BATCH_SERIES {
                 series.push(self.series(value.bytes(number)?)?);
             }
@@ -114,7 +114,7 @@ impl<'a> Decoder<'a> {
         self.pairs.clear();
         let mut chunks = Vec::new();
         let mut fields = Fields::new(bytes);
-        while let Some((number, value)) = fields.next()? {
+        while let Some((number, value)) = fields.field()? {
             match number {
                 SERIES_LABELS => self.pairs.push(label(value.bytes(number)?)?),
                 SERIES_CHUNKS => chunks.push(self.aggr_chunk(value.bytes(number)?)?),
@@ -140,7 +140,7 @@ impl<'a> Decoder<'a> {
     fn aggr_chunk(&self, bytes: &'a [u8]) -> Result<AggrChunk, WireError> {
         let mut chunk = AggrChunk::default();
         let mut fields = Fields::new(bytes);
-        while let Some((number, value)) = fields.next()? {
+        while let Some((number, value)) = fields.field()? {
             match number {
                 AGGR_MIN_TIME => chunk.min_time_ms = value.int64(number)?,
                 AGGR_MAX_TIME => chunk.max_time_ms = value.int64(number)?,
@@ -159,7 +159,7 @@ impl<'a> Decoder<'a> {
     fn chunk(&self, number: u32, value: Value<'a>) -> Result<Option<Chunk>, WireError> {
         let mut chunk = Chunk { encoding: ChunkEncoding::Xor, data: Bytes::new() };
         let mut fields = Fields::new(value.bytes(number)?);
-        while let Some((number, value)) = fields.next()? {
+        while let Some((number, value)) = fields.field()? {
             match number {
                 CHUNK_TYPE => chunk.encoding = encoding(value.varint(number)?)?,
                 CHUNK_DATA => chunk.data = self.message.slice_ref(value.bytes(number)?),
@@ -173,7 +173,7 @@ impl<'a> Decoder<'a> {
 fn label(bytes: &[u8]) -> Result<(&str, &str), WireError> {
     let (mut name, mut text) = ("", "");
     let mut fields = Fields::new(bytes);
-    while let Some((number, value)) = fields.next()? {
+    while let Some((number, value)) = fields.field()? {
         match number {
             LABEL_NAME => name = value.text(number)?,
             LABEL_VALUE => text = value.text(number)?,

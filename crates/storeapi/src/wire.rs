@@ -50,7 +50,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field's number and content; `None` at the end of the message.
-    pub fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, WireError> {
+    pub fn field(&mut self) -> Result<Option<(u32, Value<'a>)>, WireError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -199,7 +199,7 @@ mod tests {
         let check = |bytes: &[u8], expected: WireError| {
             let mut fields = Fields::new(bytes);
             let error = loop {
-                match fields.next() {
+                match fields.field() {
                     Ok(Some(_)) => {}
                     Ok(None) => panic!("{bytes:?} was taken"),
                     Err(error) => break error,
@@ -222,10 +222,10 @@ mod tests {
         let mut bytes = vec![0x0b, 0x0b, 0x10, 1, 0x0c, 0x1a, 1, 9, 0x0c];
         bytes.extend_from_slice(&[0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0x1d, 0, 0, 0, 0, 0x20, 7]);
         let mut fields = Fields::new(&bytes);
-        assert_eq!(fields.next(), Ok(Some((1, Value::Other))));
-        assert_eq!(fields.next(), Ok(Some((2, Value::Other))));
-        assert_eq!(fields.next(), Ok(Some((3, Value::Other))));
-        assert_eq!(fields.next(), Ok(Some((4, Value::Varint(7)))));
-        assert_eq!(fields.next(), Ok(None));
+        assert_eq!(fields.field(), Ok(Some((1, Value::Other))));
+        assert_eq!(fields.field(), Ok(Some((2, Value::Other))));
+        assert_eq!(fields.field(), Ok(Some((3, Value::Other))));
+        assert_eq!(fields.field(), Ok(Some((4, Value::Varint(7)))));
+        assert_eq!(fields.field(), Ok(None));
     }
 }

@@ -8,12 +8,7 @@ use super::SeriesResponse;
 use crate::store::{AggrChunk, Chunk, ChunkEncoding, SeriesFrame, StoreSeries};
 use model::Labels;
 
-#[expect(
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    unreachable_pub,
-    reason = "generated code, of which one message is used"
-)]
+#[expect(unreachable_pub, reason = "generated code, of which one message is used")]
 mod plain {
     #![allow(dead_code, reason = "not every message is needed here")]
     include!(concat!(env!("OUT_DIR"), "/plain/thanos.rs"));

@@ -90,7 +90,7 @@ async fn a_failing_stream_is_a_warning_or_the_end() {
     assert!(matches!(&*frames, [Err(Error::Unavailable(text))] if text == "f: gone"));
 
     // Our own memory is never a matter of warnings.
-    let budget = Budget::unlimited().child("query", 100);
+    let budget = Budget::unlimited().child("query", 10);
     let frames: Vec<_> = merge(vec![good()], WARN, &budget).collect().await;
     assert!(matches!(&*frames, [Err(Error::BudgetExceeded(_))]));
     assert_eq!(budget.used_bytes(), 0);
