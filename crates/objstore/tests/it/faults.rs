@@ -1,0 +1,98 @@
+//! Transient failures are tried again within bounds; others are not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use objstore::faulty::{Fault, Moment, Trigger};
+use objstore::{
+    Environment, Error, Faulty, MemoryStore, Metrics, ObjectStore, Operation, Retry, RetryPolicy,
+};
+use tokio::time::Instant;
+
+/// tokio's clock, which stands still in these tests until everybody sleeps.
+fn paused() -> Environment {
+    let begin = Instant::now();
+    Environment::new(|| 1_000, move || begin.elapsed(), || 7)
+}
+
+fn retrying(policy: RetryPolicy) -> (Arc<Faulty>, Retry) {
+    let faulty = Arc::new(Faulty::new(Arc::new(MemoryStore::new("b", paused())), 42));
+    let inner = Arc::clone(&faulty);
+    let retry = Retry::new(inner, policy, paused(), &Metrics::unregistered());
+    (faulty, retry)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transient_failure_is_tried_again() {
+    let (faulty, store) = retrying(RetryPolicy::with_tries(3));
+    faulty.add(Fault::new(Trigger::Nth(1)));
+    faulty.add(Fault::new(Trigger::Nth(2)));
+    store.put("a", "1".into()).await.unwrap();
+    assert_eq!((faulty.calls(), faulty.failed()), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tries_are_counted_and_end() {
+    let (faulty, store) = retrying(RetryPolicy::with_tries(4));
+    faulty.add(Fault::new(Trigger::From(1)));
+    let error = store.get("a", 1).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    assert_eq!(faulty.calls(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tries_end_with_time_too() {
+    let total_max = Duration::from_secs(5);
+    let (faulty, store) = retrying(RetryPolicy { total_max, ..RetryPolicy::with_tries(1_000) });
+    faulty.add(Fault::new(Trigger::From(1)));
+    let begin = Instant::now();
+    store.list("", true, None).await.unwrap_err();
+    assert!(begin.elapsed() <= total_max, "{:?}", begin.elapsed());
+    assert!((5..20).contains(&faulty.calls()), "{}", faulty.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lasting_failure_is_not_tried_again() {
+    let (faulty, store) = retrying(RetryPolicy::with_tries(9));
+    faulty.add(Fault { transient: false, ..Fault::new(Trigger::Nth(1)) });
+    assert!(matches!(store.delete("a").await, Err(Error::Other { .. })));
+    assert!(store.get("a", 1).await.unwrap_err().is_not_found());
+    assert_eq!(faulty.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conditional_write_whose_answer_got_lost_is_a_success() {
+    let lost = Fault {
+        operation: Some(Operation::Upload),
+        moment: Moment::After,
+        ..Fault::new(Trigger::Nth(1))
+    };
+    let (faulty, store) = retrying(RetryPolicy::with_tries(3));
+    faulty.add(lost);
+    let outcome = store.put_if_absent("mark", "mine".into()).await.unwrap();
+    assert_eq!(outcome.size_bytes, 4);
+    assert_eq!(store.get("mark", 9).await.unwrap(), "mine");
+    // What somebody else wrote stays somebody else's.
+    faulty.add(Fault { moment: Moment::Before, ..lost });
+    let error = store.put_if_absent("mark", "other".into()).await.unwrap_err();
+    assert!(error.is_already_exists(), "{error}");
+    assert_eq!(store.get("mark", 9).await.unwrap(), "mine");
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_faults() {
+    let run = async |seed| {
+        let store = Faulty::new(Arc::new(MemoryStore::new("b", paused())), seed);
+        store.add(Fault::new(Trigger::PerMille(300)));
+        let mut failed = Vec::new();
+        for number in 0..200 {
+            failed.push(store.put(&format!("{number}"), "x".into()).await.is_err());
+        }
+        failed
+    };
+    let first = run(1).await;
+    assert_eq!(first, run(1).await);
+    assert_ne!(first, run(2).await);
+    let count = first.iter().filter(|it| **it).count();
+    assert!((30..90).contains(&count), "{count} of 200");
+}
