@@ -77,6 +77,11 @@ pub fn decode(encoding: Encoding, data: &[u8], columns: &mut Columns) -> Result<
 ///
 /// # Errors
 /// When the data is shorter than its header.
-pub fn sample_count(data: &[u8]) -> Result<u16, Damage> {
-    crate::codec::Cursor::new("chunk header", data).u16()
+pub fn sample_count(encoding: Encoding, data: &[u8]) -> Result<u16, Damage> {
+    let count = crate::codec::Cursor::new("chunk header", data).u16()?;
+    Ok(match encoding {
+        // The two upper bits hold the counter reset header there.
+        Encoding::HistogramStart | Encoding::FloatHistogramStart => count & 0x3fff,
+        _ => count,
+    })
 }

@@ -76,6 +76,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Bounds the buffer in which posting lists are gathered; smaller means more passes over the
+    /// series.
+    pub fn set_lists_bytes_max(&mut self, bytes: usize) {
+        self.index.set_lists_bytes_max(bytes);
+    }
+
     /// Adds a series: labels above those of the series before, chunks in time order, not
     /// overlapping and within the block.
     ///
@@ -131,7 +137,7 @@ impl<'a> Writer<'a> {
         if chunk.encoding == Encoding::Aggregate {
             return Ok(());
         }
-        let samples = chunk::sample_count(&chunk.data);
+        let samples = chunk::sample_count(chunk.encoding, &chunk.data);
         let samples = u64::from(samples.map_err(|it| Error::invalid(it.to_string()))?);
         stats.num_samples += samples;
         match chunk.encoding {

@@ -1,4 +1,9 @@
 //! Tests of the engine against golden data, damage and chance.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::disallowed_methods, reason = "tests look at files as others would")]
 
 mod chunks;
+mod damage;
+mod golden_blocks;
+mod matchers;
+mod metas;
