@@ -3,5 +3,9 @@
 pub mod fault_fs;
 pub mod golden;
 pub mod http;
+pub mod peer;
+pub mod prometheus;
+pub mod query_api;
 pub mod remote_write;
+pub mod weed;
 pub mod workload;

@@ -1,0 +1,102 @@
+//! A real Prometheus (Debian's 2.42) that scrapes itself and remote-writes what it finds.
+#![expect(clippy::disallowed_methods, reason = "tests start real processes")]
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::peer::{Peer, free_address, program_or_skip};
+use crate::query_api;
+
+/// How long it may take until it answers, on a machine that is busy.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// A running Prometheus.
+#[derive(Debug)]
+pub struct Prometheus {
+    peer: Peer,
+    address: SocketAddr,
+}
+
+impl Prometheus {
+    /// Starts it in `dir`; `None` where the program is missing and may be. It scrapes itself every
+    /// `scrape_interval_s` seconds and sends everything to `remote_write_url` in order.
+    ///
+    /// # Panics
+    /// When it is missing and `CI` is set, or does not start.
+    pub fn start_or_skip(
+        dir: &Path,
+        remote_write_url: &str,
+        scrape_interval_s: u32,
+    ) -> Option<Prometheus> {
+        let program = program_or_skip("prometheus")?;
+        let address = free_address();
+        let config = dir.join("prometheus.yml");
+        // One shard sends in the order of the log, so that "sent up to here" means everything.
+        let text = format!(
+            "global:\n  scrape_interval: {scrape_interval_s}s\n  scrape_timeout: \
+             {scrape_interval_s}s\nscrape_configs:\n- job_name: prometheus\n  static_configs:\n  \
+             - targets: ['{address}']\nremote_write:\n- url: {remote_write_url}\n  \
+             queue_config:\n    min_shards: 1\n    max_shards: 1\n    max_samples_per_send: 500\n    \
+             batch_send_deadline: 1s\n    min_backoff: 50ms\n    max_backoff: 500ms\n  \
+             metadata_config:\n    send: false\n"
+        );
+        fs::write(&config, text).unwrap_or_else(|error| panic!("{}: {error}", config.display()));
+        let mut command = Command::new(program);
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--web.enable-lifecycle");
+        let mut peer = Peer::start("prometheus", &mut command, dir);
+        peer.wait_until("it is ready", START_MAX, || {
+            query_api::status(address, "/-/ready") == Some(200)
+        });
+        Some(Prometheus { peer, address })
+    }
+
+    /// Where its HTTP API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The newest timestamp in ms for which it has an ack; with it everything before.
+    pub fn acked_up_to_ms(&self) -> Option<i64> {
+        let seconds = query_api::metric(
+            self.address,
+            "prometheus_remote_storage_queue_highest_sent_timestamp_seconds{",
+        )?;
+        let ms = (seconds * 1000.0).round();
+        // Timestamps of this century fit; a metric that is still 0 gives 0.
+        format!("{ms:.0}").parse().ok()
+    }
+
+    /// How many samples it gave up on: refused, or dropped for other reasons than its own rules.
+    pub fn lost_samples(&self) -> f64 {
+        let lines = [
+            "prometheus_remote_storage_samples_failed_total{",
+            "prometheus_remote_storage_samples_dropped_total{",
+        ];
+        lines.iter().filter_map(|line| query_api::metric(self.address, line)).sum()
+    }
+
+    /// Waits until everything before `time_ms` is acked.
+    ///
+    /// # Panics
+    /// When that does not happen within `limit`.
+    pub fn wait_acked(&mut self, time_ms: i64, limit: Duration) {
+        let address = self.address;
+        let line = "prometheus_remote_storage_queue_highest_sent_timestamp_seconds{";
+        self.peer.wait_until(&format!("acked up to {time_ms}"), limit, || {
+            let sent = query_api::metric(address, line).unwrap_or_default();
+            sent * 1000.0 > time_ms as f64
+        });
+    }
+
+    /// The process.
+    pub fn peer(&mut self) -> &mut Peer {
+        &mut self.peer
+    }
+}
