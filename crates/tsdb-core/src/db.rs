@@ -25,10 +25,11 @@ use crate::error::{Error, Result};
 use crate::fs::{Lock, SharedFs};
 use crate::head::Head;
 pub use crate::head::batch::{
-    LabelDecoder, LabelProblem, Refusal, Refused, WriteBatch, WriteOutcome, WriteSeries,
+    LABELS_BYTES_MAX, LabelDecoder, LabelProblem, Refusal, Refused, WriteBatch, WriteOutcome,
+    WriteSeries,
 };
 use crate::head::partition::PartitionOptions;
-pub use crate::head::select::{HeadChunk, HeadSeries, Selection};
+pub use crate::head::select::{HeadChunk, HeadQuery, HeadSeries, Selection};
 pub use crate::wal::frame::DamagedSpan;
 use crate::wal::{Layout, Log};
 pub use crate::wal::{Ticket, TicketState};

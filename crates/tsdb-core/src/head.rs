@@ -114,6 +114,7 @@ pub(crate) fn partition_of(tenant: &Tenant, labels: &Labels) -> u16 {
         crc.update(value.as_bytes());
         crc.update(&[0xff]);
     }
-    let count = PARTITION_COUNT as u32;
-    u16::try_from(crc.value() % count).unwrap_or_default()
+    // The lowest bits of the checksum; the number of partitions is a power of two.
+    let number = crc.value() as usize & (PARTITION_COUNT - 1);
+    u16::try_from(number).unwrap_or_default()
 }

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::fs::{EntryKind, File, SharedFs};
-use crate::wal::frame::Kind;
+use crate::wal::frame::{FrameHead, Kind};
 
 /// Bytes that may wait for the disk before writers are sent away.
 pub(crate) const PENDING_BYTES_MAX: usize = 64 << 20;
@@ -176,20 +176,13 @@ impl Log {
     }
 
     /// Queues a frame. The order of calls is the order on disk.
-    pub(crate) fn queue(
-        &self,
-        kind: Kind,
-        partition: u16,
-        sequence: u64,
-        payload: &[u8],
-        sample_count: usize,
-    ) -> Result<()> {
+    pub(crate) fn queue(&self, head: FrameHead, payload: &[u8], sample_count: usize) -> Result<()> {
         let mut queue = self.queue.lock();
         let start = queue.bytes.len();
-        frame::put(&mut queue.bytes, kind, partition, sequence, payload)?;
+        frame::put(&mut queue.bytes, head, payload)?;
         let end = queue.bytes.len();
-        if kind == Kind::Series {
-            queue.series.push((partition, start..end));
+        if head.kind == Kind::Series {
+            queue.series.push((head.partition, start..end));
         }
         queue.position += (end - start) as u64;
         queue.sample_count += sample_count as u64;

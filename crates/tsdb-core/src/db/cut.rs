@@ -66,7 +66,7 @@ impl Engine {
             while let Some((start_ms, end_ms)) = self.window(&core, &state, now_ms, is_all) {
                 let timestamp_ms = u64::try_from(now_ms).unwrap_or_default();
                 let id = BlockId::from_parts(timestamp_ms, random());
-                match self.cut_window(&core, &state, id, start_ms, end_ms) {
+                match self.cut_window(&core, &state, &Meta::of_head(id, start_ms, end_ms)) {
                     Ok(block) => report.blocks.extend(block),
                     Err(error) => {
                         report.failures.push((state.tenant.clone(), error));
@@ -123,10 +123,9 @@ impl Engine {
         &self,
         core: &Core,
         state: &TenantState,
-        id: BlockId,
-        start_ms: i64,
-        end_ms: i64,
+        meta: &Meta,
     ) -> Result<Option<CutBlock>> {
+        let end_ms = meta.max_time_ms;
         if core.log.has_failed() {
             return Err(Error::unavailable("the log has failed and is being read again from disk"));
         }
@@ -144,9 +143,8 @@ impl Engine {
         let directory = &self.options.directory;
         self.fs.sync_directory(directory).map_err(Error::io("sync", directory))?;
         let (order, _held) = self.order(&parts)?;
-        let meta = Meta::of_head(id, start_ms, end_ms);
-        let symbols = symbols_of(&parts);
-        let mut writer = Writer::create(&*self.fs, &parent, meta, symbols, &self.options.budget)?;
+        let (symbols, budget) = (symbols_of(&parts), &self.options.budget);
+        let mut writer = Writer::create(&*self.fs, &parent, meta.clone(), symbols, budget)?;
         let mut chunks_lost = Vec::new();
         let mut series_count = 0;
         for (part, index) in order {
@@ -161,7 +159,7 @@ impl Engine {
         drop(parts);
         let meta = match series_count {
             0 => None,
-            _ => Some(self.publish(core, tenant, id, end_ms, writer)?),
+            _ => Some(self.publish(core, tenant, meta, writer)?),
         };
         let written = self.finish_cut(tenant, end_ms);
         for partition in &core.head.partitions {
@@ -193,10 +191,10 @@ impl Engine {
         &self,
         core: &Core,
         tenant: &Tenant,
-        id: BlockId,
-        cut_ms: i64,
+        meta: &Meta,
         writer: Writer<'_>,
     ) -> Result<Meta> {
+        let (id, cut_ms) = (meta.ulid, meta.max_time_ms);
         {
             let mut cuts = self.cuts.lock();
             let cut = cuts.tenants.entry(tenant.to_string()).or_default();
@@ -263,10 +261,10 @@ pub(super) fn settle(
         fs.sync_directory(&parent).map_err(Error::io("sync", &parent))?;
         cut.cut_ms = Some(pending.cut_ms);
         if let (Ok(tenant), Ok(id)) = (Tenant::new(name), pending.block.parse::<BlockId>()) {
-            match blocks.add(fs, &tenant, &parent, id) {
-                Err(error @ (Error::Io { .. } | Error::Budget(_))) => return Err(error),
-                // A damaged block was named when the blocks were opened.
-                _ => {}
+            // A damaged block was named when the blocks were opened.
+            let added = blocks.add(fs, &tenant, &parent, id);
+            if let Err(error @ (Error::Io { .. } | Error::Budget(_))) = added {
+                return Err(error);
             }
         }
     }

@@ -235,8 +235,8 @@ impl Load<'_> {
                 let number = frame.partition;
                 snapshot::read_states(frame.payload, |state| load.restore(number, state))
             }
-            Some(_) => Ok(()),
-            None => {
+            Some(Kind::SnapshotHead | Kind::SnapshotEnd) => Ok(()),
+            _ => {
                 load.report.frames_unknown += 1;
                 Ok(())
             }

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use model::{Budget, Labels, Matcher, Tenant, TimeRange};
 
 use crate::db::local::LocalBlock;
-use crate::db::{Engine, Selection};
+use crate::db::{Engine, HeadQuery, Selection};
 use crate::error::{Error, Result};
 use crate::head::TenantState;
 use crate::head::append::{Progress, Question};
@@ -25,14 +25,13 @@ impl Engine {
     pub fn select(
         &self,
         tenant: &Tenant,
-        matchers: &[Matcher],
-        range: TimeRange,
+        query: HeadQuery<'_>,
         with_chunks: bool,
         budget: &Budget,
     ) -> Result<Selection> {
         let core = self.core();
         match core.head.known_tenant(tenant) {
-            Some(state) => core.head.select(&state, matchers, range, with_chunks, budget),
+            Some(state) => core.head.select(&state, query, with_chunks, budget),
             None => Ok(Selection { series: Vec::new(), reservation: budget.reserve(0)? }),
         }
     }
@@ -44,13 +43,12 @@ impl Engine {
     pub fn label_names(
         &self,
         tenant: &Tenant,
-        matchers: &[Matcher],
-        range: TimeRange,
+        query: HeadQuery<'_>,
         budget: &Budget,
     ) -> Result<BTreeSet<String>> {
         let core = self.core();
         let Some(state) = core.head.known_tenant(tenant) else { return Ok(BTreeSet::new()) };
-        core.head.label_names(&state, matchers, range, budget)
+        core.head.label_names(&state, query, budget)
     }
 
     /// Values of a label of series of the head that fulfil all matchers and have samples in the
@@ -62,13 +60,12 @@ impl Engine {
         &self,
         tenant: &Tenant,
         name: &str,
-        matchers: &[Matcher],
-        range: TimeRange,
+        query: HeadQuery<'_>,
         budget: &Budget,
     ) -> Result<BTreeSet<String>> {
         let core = self.core();
         let Some(state) = core.head.known_tenant(tenant) else { return Ok(BTreeSet::new()) };
-        core.head.label_values(&state, name, matchers, range, budget)
+        core.head.label_values(&state, name, query, budget)
     }
 
     /// The whole blocks of a tenant on the local disk, oldest first.

@@ -14,7 +14,7 @@ use crate::error::{Damage, Error, Result};
 use crate::fs::SharedFs;
 use crate::head::chunk_log::ClosedChunk;
 use crate::head::partition::{Floor, PARTITION_COUNT, Partition};
-use crate::wal::frame::{self, Kind};
+use crate::wal::frame::{self, FrameHead, Kind};
 use crate::wal::record::{PAYLOAD_BYTES_WANTED, put_series};
 use crate::wal::{Layout, Log, numbered_files};
 
@@ -88,7 +88,7 @@ pub(super) fn take(core: &Core, fs: &SharedFs, layout: &Layout, generation: u64)
     let append = |bytes: &[u8]| file.append(bytes).map_err(Error::io("append to", &temporary));
     let mut frames = Vec::new();
     let head = SnapshotHead { segment, generation };
-    frame::put(&mut frames, Kind::SnapshotHead, WHOLE, 0, &head.payload())?;
+    frame::put(&mut frames, frame_head(Kind::SnapshotHead, WHOLE, 0), &head.payload())?;
     append(&frames)?;
     let mut kept = Vec::with_capacity(PARTITION_COUNT);
     for (number, partition) in (0..).zip(&core.head.partitions) {
@@ -105,7 +105,7 @@ pub(super) fn take(core: &Core, fs: &SharedFs, layout: &Layout, generation: u64)
         core.log.write_series(number, &series).inspect_err(|_| core.log.fail())?;
     }
     frames.clear();
-    frame::put(&mut frames, Kind::SnapshotEnd, WHOLE, 0, &[])?;
+    frame::put(&mut frames, frame_head(Kind::SnapshotEnd, WHOLE, 0), &[])?;
     append(&frames)?;
     file.sync_data().map_err(Error::io("sync", &temporary))?;
     for directory in [&layout.chunks, &layout.series] {
@@ -174,7 +174,7 @@ fn serialise(
     let sequence = floor.sequence;
     put_uvarint(&mut state, floor.counter);
     put_uvarint(&mut state, u64::from(floor.file));
-    frame::put(&mut states, Kind::SnapshotHead, number, sequence, &state)?;
+    frame::put(&mut states, frame_head(Kind::SnapshotHead, number, sequence), &state)?;
     state.clear();
     let mut tenants = hashbrown::HashMap::new();
     for series in partition.series.iter().flatten() {
@@ -183,17 +183,17 @@ fn serialise(
         put_series(&mut labels, series.reference, tenant, partition.pairs(series));
         put_state(&mut state, series);
         if state.len() > PAYLOAD_BYTES_WANTED {
-            frame::put(&mut states, Kind::SnapshotSeries, number, sequence, &state)?;
+            frame::put(&mut states, frame_head(Kind::SnapshotSeries, number, sequence), &state)?;
             state.clear();
         }
         if labels.len() > PAYLOAD_BYTES_WANTED {
-            frame::put(&mut series_file, Kind::Series, number, sequence, &labels)?;
+            frame::put(&mut series_file, frame_head(Kind::Series, number, sequence), &labels)?;
             labels.clear();
         }
     }
     if !state.is_empty() {
-        frame::put(&mut states, Kind::SnapshotSeries, number, sequence, &state)?;
-        frame::put(&mut series_file, Kind::Series, number, sequence, &labels)?;
+        frame::put(&mut states, frame_head(Kind::SnapshotSeries, number, sequence), &state)?;
+        frame::put(&mut series_file, frame_head(Kind::Series, number, sequence), &labels)?;
     }
     Ok((states, series_file))
 }
@@ -264,6 +264,10 @@ fn read_closed(cursor: &mut Cursor<'_>) -> std::result::Result<ClosedChunk, Dama
         })
     })();
     fits.ok_or_else(|| cursor.damage("a number of a chunk does not fit"))
+}
+
+fn frame_head(kind: Kind, partition: u16, sequence: u64) -> FrameHead {
+    FrameHead { kind, partition, sequence }
 }
 
 /// Removes half-written snapshots.

@@ -16,7 +16,7 @@ use crate::head::partition::{Lookup, PARTITION_COUNT, Partition, find_sample};
 use crate::head::raw_cache::Located;
 use crate::head::{Head, TenantState, partition_of};
 use crate::wal::Log;
-use crate::wal::frame::Kind;
+use crate::wal::frame::{FrameHead, Kind};
 use crate::wal::record::{FloatRecord, FloatsWriter, PAYLOAD_BYTES_WANTED, put_series};
 
 /// How often a series may be removed between being found and being locked before the write gives
@@ -215,7 +215,8 @@ impl Write<'_> {
         let mut payload = Vec::with_capacity(512);
         let tenant = self.tenant.tenant.as_str();
         put_series(&mut payload, series.reference, tenant, partition.pairs(series));
-        self.log.queue(Kind::Series, number, sequence, &payload, 0)
+        let head = FrameHead { kind: Kind::Series, partition: number, sequence };
+        self.log.queue(head, &payload, 0)
     }
 
     /// The series of the write by partition, in the order of the write.
@@ -315,7 +316,8 @@ impl Write<'_> {
         }
         let sequence = partition.next_sequence();
         let number = u16::try_from(number).unwrap_or(u16::MAX);
-        self.log.queue(Kind::Floats, number, sequence, floats.payload(), floats.count())?;
+        let head = FrameHead { kind: Kind::Floats, partition: number, sequence };
+        self.log.queue(head, floats.payload(), floats.count())?;
         floats.clear();
         Ok(())
     }

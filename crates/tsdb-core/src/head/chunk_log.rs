@@ -257,11 +257,6 @@ impl ChunkLog {
         self.next_file = self.next_file.max(number);
     }
 
-    /// Bytes in memory.
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.pending.capacity()
-    }
-
     fn begin_file(&mut self) -> Result<(u32, u32)> {
         self.flush()?;
         let number = self.next_file;

@@ -1,7 +1,5 @@
 //! Which series of a partition have a label, and which series fulfil matchers.
 
-use std::collections::BTreeSet;
-
 use hashbrown::{HashMap, HashSet};
 use model::{MatchOp, Matcher};
 use smallvec::SmallVec;
@@ -36,11 +34,6 @@ impl Postings {
     /// All series of a tenant.
     pub(crate) fn all(&self, tenant: u32) -> &[u32] {
         self.tenants.get(&tenant).map_or(&[], |it| &it.all)
-    }
-
-    /// Label names of a tenant.
-    pub(crate) fn names(&self, tenant: u32) -> impl Iterator<Item = u32> {
-        self.tenants.get(&tenant).into_iter().flat_map(|it| it.names.keys().copied())
     }
 
     /// Series of a tenant that fulfil all matchers, not sorted, each once.
@@ -81,20 +74,6 @@ impl Postings {
             labels.is_some_and(|labels| filters.iter_mut().all(|it| it.keeps(labels, symbols)))
         });
         slots
-    }
-
-    /// Values that a label has among all series of a tenant.
-    pub(crate) fn values<'a>(
-        &self,
-        tenant: u32,
-        name: &str,
-        symbols: &'a Symbols,
-        into: &mut BTreeSet<&'a str>,
-    ) {
-        let values = self.tenants.get(&tenant).and_then(|it| it.names.get(&symbols.find(name)?));
-        if let Some(values) = values {
-            into.extend(values.keys().map(|value| symbols.text(*value)));
-        }
     }
 }
 

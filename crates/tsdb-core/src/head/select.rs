@@ -10,6 +10,15 @@ use crate::head::partition::Partition;
 use crate::head::series::Series;
 use crate::head::{Head, TenantState};
 
+/// Which series are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadQuery<'a> {
+    /// All must hold; none takes every series of the tenant.
+    pub matchers: &'a [Matcher],
+    /// Only series with samples in this range, and only chunks that overlap it.
+    pub range: TimeRange,
+}
+
 /// A chunk of the head; its data is read when it is needed.
 #[derive(Debug)]
 pub struct HeadChunk {
@@ -58,11 +67,11 @@ impl Head {
     pub(crate) fn select(
         &self,
         tenant: &TenantState,
-        matchers: &[Matcher],
-        range: TimeRange,
+        query: HeadQuery<'_>,
         with_chunks: bool,
         budget: &Budget,
     ) -> Result<Selection> {
+        let HeadQuery { matchers, range } = query;
         let mut reservation = budget.reserve(0)?;
         let mut found = Vec::new();
         for partition in &self.partitions {
@@ -91,10 +100,10 @@ impl Head {
     pub(crate) fn label_names(
         &self,
         tenant: &TenantState,
-        matchers: &[Matcher],
-        range: TimeRange,
+        query: HeadQuery<'_>,
         budget: &Budget,
     ) -> Result<BTreeSet<String>> {
+        let HeadQuery { matchers, range } = query;
         self.collect_texts(budget, |partition, into| {
             for slot in matching(partition, tenant, matchers) {
                 let series = partition.get(slot).filter(|it| overlaps(it, range));
@@ -112,10 +121,10 @@ impl Head {
         &self,
         tenant: &TenantState,
         name: &str,
-        matchers: &[Matcher],
-        range: TimeRange,
+        query: HeadQuery<'_>,
         budget: &Budget,
     ) -> Result<BTreeSet<String>> {
+        let HeadQuery { matchers, range } = query;
         self.collect_texts(budget, |partition, into| {
             let Some(name) = partition.symbols.find(name) else { return };
             for slot in matching(partition, tenant, matchers) {

@@ -55,11 +55,6 @@ impl Series {
         self.last_ms != i64::MIN
     }
 
-    /// Whether no sample is left in the head.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.closed.is_empty() && self.open.is_empty()
-    }
-
     /// Time of the first sample that is left.
     pub(crate) fn first_ms(&self) -> Option<i64> {
         match self.closed.first() {

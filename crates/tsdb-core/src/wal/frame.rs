@@ -23,7 +23,7 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// What a frame holds. Numbers are on disk and never given to anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Series with their labels.
     Series = 1,
     /// Float samples.
@@ -49,17 +49,34 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of a byte on disk, if this version reads it.
+    /// The kind of a byte on disk, if this version knows it.
     pub(crate) fn from_byte(byte: u8) -> Option<Kind> {
         Some(match byte {
             1 => Kind::Series,
             2 => Kind::Floats,
+            3 => Kind::Histograms,
+            4 => Kind::FloatHistograms,
+            5 => Kind::Exemplars,
+            6 => Kind::Metadata,
+            7 => Kind::Tombstones,
+            8 => Kind::TenantGone,
             64 => Kind::SnapshotHead,
             65 => Kind::SnapshotSeries,
             66 => Kind::SnapshotEnd,
             _ => return None,
         })
     }
+}
+
+/// What a frame that is to be written is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameHead {
+    /// What it holds.
+    pub(crate) kind: Kind,
+    /// Partition of the head.
+    pub(crate) partition: u16,
+    /// Place in the order of its partition.
+    pub(crate) sequence: u64,
 }
 
 /// A frame that was read, checked.
@@ -92,17 +109,12 @@ pub struct DamagedSpan {
     pub reason: String,
 }
 
-/// Appends a frame to `out`; `payload` writes its part.
+/// Appends a frame to `out`.
 ///
 /// # Errors
 /// When the payload is longer than [`PAYLOAD_BYTES_MAX`]; `out` is as before then.
-pub(crate) fn put(
-    out: &mut Vec<u8>,
-    kind: Kind,
-    partition: u16,
-    sequence: u64,
-    payload: &[u8],
-) -> Result<()> {
+pub(crate) fn put(out: &mut Vec<u8>, head: FrameHead, payload: &[u8]) -> Result<()> {
+    let FrameHead { kind, partition, sequence } = head;
     if payload.len() > PAYLOAD_BYTES_MAX {
         let length = payload.len();
         return Err(Error::invalid(format!(

@@ -4,6 +4,10 @@
 
 mod chunks;
 mod damage;
+mod engine;
+mod engine_crash;
+mod engine_damage;
+mod engine_rules;
 mod golden_blocks;
 mod matchers;
 mod metas;
