@@ -92,8 +92,9 @@ fn float_to_i64(value: f64) -> Option<i64> {
     Some(whole)
 }
 
-/// RFC 3339 as Go reads it: one digit of an hour is enough, the fraction may follow a comma.
-fn parse_rfc3339_ms(text: &str) -> Option<i64> {
+/// Parses RFC 3339 as Go reads it: one digit of an hour is enough, the fraction may follow a
+/// comma; in milliseconds since the Unix epoch, finer digits cut. None for anything else.
+pub fn parse_rfc3339_ms(text: &str) -> Option<i64> {
     let mut rest = text.as_bytes();
     let year = number(&mut rest, 4)?;
     take(&mut rest, b'-')?;
