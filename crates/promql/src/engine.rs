@@ -187,10 +187,13 @@ impl Engine {
             }
             ValueType::Matrix => {
                 let mut series = match expr.without_parens() {
-                    Expr::Matrix(matrix) => raw_samples(&evaluator, matrix, grid, &mut reservation)?,
+                    Expr::Matrix(matrix) => {
+                        raw_samples(&evaluator, matrix, grid, &mut reservation)?
+                    }
                     Expr::Subquery(subquery) => {
                         let (_, inner) = evaluator.subquery_grids(subquery, grid)?;
-                        let rows = collect(&context, evaluator.vector(&subquery.expr, inner)?.rows)?;
+                        let rows =
+                            collect(&context, evaluator.vector(&subquery.expr, inner)?.rows)?;
                         reservation = rows.reservation;
                         rows.rows.into_iter().map(|row| Series::of_row(row, inner)).collect()
                     }
@@ -271,7 +274,7 @@ impl Engine {
 fn resolved(expr: &Expr, step_ms: i64, length_ms: i64) -> Result<Expr, Error> {
     let mut expr = expr.clone();
     duration::resolve(&mut expr, step_ms, length_ms)
-        .map_err(|error| Error::execution(error.to_string()))?;
+        .map_err(|error| Error::BadQuery(error.to_string()))?;
     Ok(expr)
 }
 

@@ -300,7 +300,10 @@ mod tests {
             add_all(&mut sums, &mut lost, &[term]);
             plain.add(term);
         }
-        assert_eq!((sums[0].to_bits(), lost[0].to_bits()), (plain.sum.to_bits(), plain.lost.to_bits()));
+        assert_eq!(
+            (sums[0].to_bits(), lost[0].to_bits()),
+            (plain.sum.to_bits(), plain.lost.to_bits())
+        );
         add_all(&mut sums, &mut lost, &[f64::INFINITY]);
         assert_eq!((sums[0], lost[0]), (f64::INFINITY, 0.0));
     }

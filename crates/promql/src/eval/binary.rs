@@ -166,8 +166,7 @@ impl Rows for WithScalar {
                     continue;
                 }
                 let (vector, scalar) = (row.values[step], self.scalar.at(step));
-                let (lhs, rhs) =
-                    if self.vector_left { (vector, scalar) } else { (scalar, vector) };
+                let (lhs, rhs) = if self.vector_left { (vector, scalar) } else { (scalar, vector) };
                 match self.combine.apply(lhs, rhs, vector) {
                     Some(value) => row.values[step] = value,
                     None => row.present.unset(step),

@@ -130,7 +130,8 @@ impl<'a> Evaluator<'a> {
         vector: &'a Expr,
         (bounds, grid): (&'a [Expr], Grid),
     ) -> Result<Stream, Error> {
-        let bounds = bounds.iter().map(|it| self.scalar(it, grid)).collect::<Result<Vec<_>, _>>()?;
+        let bounds =
+            bounds.iter().map(|it| self.scalar(it, grid)).collect::<Result<Vec<_>, _>>()?;
         let infinite = |value| Scalars::Same(value);
         let (lower, upper) = match (name, bounds.as_slice()) {
             ("clamp", [lower, upper]) => (lower.clone(), upper.clone()),
@@ -205,4 +206,3 @@ impl Rows for Drained {
         Ok(false)
     }
 }
-

@@ -10,6 +10,7 @@ use crate::ast::{Aggregate, Expr};
 use crate::error::Error;
 use crate::eval::keys::Subset;
 use crate::eval::{Blocking, Evaluator, Held, Stream};
+use crate::quote::quoted;
 use crate::row::{Grid, Row};
 
 impl<'a> Evaluator<'a> {
@@ -23,7 +24,8 @@ impl<'a> Evaluator<'a> {
             _ => return Err(Error::execution("count_values needs the name of a label")),
         };
         let name = label.value.as_str().filter(|it| !it.is_empty()).ok_or_else(|| {
-            Error::execution(format!("invalid label name {:?}", label.value.to_str_lossy()))
+            let shown = quoted(label.value.as_bytes());
+            Error::execution(format!("invalid label name {shown}"))
         })?;
         let name = name.to_owned();
         let mut grouping = aggregate.grouping.clone();

@@ -94,18 +94,14 @@ impl Histogram {
     fn buckets_at(&self, step: usize, buckets: &mut Vec<Bucket>) {
         buckets.clear();
         let present = self.buckets.iter().filter(|(_, row)| row.present.get(step));
-        buckets.extend(present.map(|(upper, row)| Bucket { upper: *upper, count: row.values[step] }));
+        buckets
+            .extend(present.map(|(upper, row)| Bucket { upper: *upper, count: row.values[step] }));
     }
 }
 
 impl Histograms {
-    fn read(
-        context: &Context,
-        mut input: Box<dyn Rows>,
-        span: Span,
-    ) -> Result<Histograms, Error> {
-        let mut read =
-            Histograms { series: Vec::new(), reservation: context.reservation()? };
+    fn read(context: &Context, mut input: Box<dyn Rows>, span: Span) -> Result<Histograms, Error> {
+        let mut read = Histograms { series: Vec::new(), reservation: context.reservation()? };
         // The metric name counts here, unlike in groups and joins.
         let mut keys = KeyTable::new(Subset::all_but(BUCKET));
         let mut row = Row::default();

@@ -230,12 +230,13 @@ impl Rows for Join {
                 return Ok(true);
             }
             if !self.many.next(&mut self.many_row)? {
-                self.side.check(&self.any_many, self.pairing.many_left)?;
                 return Ok(false);
             }
             self.context.cancel.check()?;
             if !self.side.conflicts.is_empty() {
+                // A conflict of the one side comes before whatever else is wrong.
                 self.any_many.union(&self.many_row.present);
+                self.side.check(&self.any_many, self.pairing.many_left)?;
             }
             self.meet()?;
         }

@@ -22,11 +22,11 @@ pub(crate) fn function(name: &str) -> Option<fn(f64) -> f64> {
         "deg" => |it| it * 180.0 / PI,
         "exp" => f64::exp,
         "floor" => f64::floor,
-        "hour" => |it| float(whole_seconds(it).rem_euclid(DAY) / 3600),
+        "hour" => |it| float(seconds_of_day(it) / 3600),
         "ln" => f64::ln,
         "log10" => f64::log10,
         "log2" => f64::log2,
-        "minute" => |it| float(whole_seconds(it).rem_euclid(3600) / 60),
+        "minute" => |it| float(seconds_of_day(it) % 3600 / 60),
         "month" => |it| float(date(it).month),
         "rad" => |it| it * PI / 180.0,
         "sgn" => sign,
@@ -70,7 +70,7 @@ fn sign(value: f64) -> f64 {
     }
 }
 
-const DAY: i64 = 86_400;
+const DAY: i128 = 86_400;
 
 /// A day of the proleptic Gregorian calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,14 +80,30 @@ struct Date {
     day: i64,
 }
 
-/// Whole seconds of a sample value, cut off towards zero; what has none is the smallest number.
+/// Seconds from the first moment of Go's calendar to 1970-01-01.
+const CALENDAR_BEFORE_EPOCH: i128 = 9_223_372_028_741_760_000;
+
+/// Whole seconds of a sample value, cut off towards zero. What is no 64-bit number is the smallest
+/// one, and what lies before Go's calendar comes back 2^64 seconds later: both as Prometheus shows
+/// it.
+fn whole_seconds(value: f64) -> i128 {
+    let seconds = i128::from(truncated(value));
+    if seconds < -CALENDAR_BEFORE_EPOCH { seconds + (1 << 64) } else { seconds }
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-fn whole_seconds(value: f64) -> i64 {
-    if value.abs() < 9.2e18 { value as i64 } else { i64::MIN }
+fn truncated(value: f64) -> i64 {
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    if value > -END && value < END { value as i64 } else { i64::MIN }
 }
 
 fn days(value: f64) -> i64 {
-    whole_seconds(value).div_euclid(DAY)
+    i64::try_from(whole_seconds(value).div_euclid(DAY)).unwrap_or_default()
+}
+
+/// Seconds since midnight.
+fn seconds_of_day(value: f64) -> i64 {
+    i64::try_from(whole_seconds(value).rem_euclid(DAY)).unwrap_or_default()
 }
 
 fn date(value: f64) -> Date {
@@ -98,8 +114,7 @@ fn date(value: f64) -> Date {
 fn from_days(days: i64) -> Date {
     let days = days + 719_468;
     let (cycle, of_cycle) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_cycle =
-        (of_cycle - of_cycle / 1460 + of_cycle / 36_524 - of_cycle / 146_096) / 365;
+    let year_of_cycle = (of_cycle - of_cycle / 1460 + of_cycle / 36_524 - of_cycle / 146_096) / 365;
     let of_year = of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
     let from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * from_march + 2) / 5 + 1;
@@ -159,8 +174,10 @@ mod tests {
             assert_eq!(of(name, leap), expected, "{name}");
         }
         assert_eq!(of("year", -1.0), 1970.0);
-        assert_eq!(of("year", -DAY as f64), 1969.0);
+        assert_eq!(of("year", -86_400.0), 1969.0);
         assert_eq!(of("day_of_week", 0.0), 4.0);
+        assert_eq!(of("day_of_year", f64::NAN), 339.0);
+        assert_eq!(of("month", f64::INFINITY), 12.0);
     }
 
     #[test]

@@ -157,10 +157,6 @@ impl Unique {
 
     pub(crate) fn check(&mut self, labels: &Labels) -> Result<(), Error> {
         self.reservation.grow(labels.size_bytes() + ENTRY_BYTES)?;
-        if self.seen.insert(labels.clone()) {
-            Ok(())
-        } else {
-            Err(Error::execution(SAME_LABELSET))
-        }
+        if self.seen.insert(labels.clone()) { Ok(()) } else { Err(Error::execution(SAME_LABELSET)) }
     }
 }

@@ -51,7 +51,7 @@ impl<'a> Evaluator<'a> {
             unique: (!source.one_name && !function.keeps_name())
                 .then(|| Unique::new(self.context))
                 .transpose()?,
-            span: call.args.first().map_or(call.span, Expr::span),
+            span: span_of(call),
             spare: Vec::new(),
             ready: VecDeque::new(),
             reservation: self.context.reservation()?,
@@ -70,7 +70,11 @@ impl<'a> Evaluator<'a> {
                     let range_ms = duration_ms(&matrix.range)?;
                     let windows = self.windows(&matrix.selector, range_ms, grid)?;
                     let series = Box::new(self.select(&matrix.selector, &windows, true)?);
-                    return Ok(Source { series, windows, one_name: has_one_name(&matrix.selector) });
+                    return Ok(Source {
+                        series,
+                        windows,
+                        one_name: has_one_name(&matrix.selector),
+                    });
                 }
                 Expr::Subquery(subquery) => {
                     let (windows, inner) = self.subquery_grids(subquery, grid)?;
@@ -84,6 +88,16 @@ impl<'a> Evaluator<'a> {
         }
         let name = call.function.name;
         Err(Error::execution(format!("{name}() needs a range vector and was given none")))
+    }
+}
+
+/// Where remarks on a call point to: its first argument. Prometheus forgets where a subquery stood
+/// while it evaluates it, and points to the start of the query.
+fn span_of(call: &Call) -> Span {
+    match call.args.first().map(Expr::without_parens) {
+        Some(Expr::Subquery(_)) => Span::default(),
+        Some(argument) => argument.span(),
+        None => call.span,
     }
 }
 
@@ -219,6 +233,9 @@ impl RangeCall {
     /// Remarks on the row and takes its name away.
     fn finish(&mut self, row: &mut Row) -> Result<(), Error> {
         let function = self.plan.function;
+        if function == RangeFunction::Quantile {
+            self.remark_on_quantiles(row);
+        }
         let name = row.labels.metric_name();
         if function.wants_counter() && !name.is_empty() && !looks_like_counter(name) {
             self.context.notes.possible_non_counter(name, self.span);
@@ -233,6 +250,22 @@ impl RangeCall {
         match &mut self.unique {
             Some(unique) => unique.check(&row.labels),
             None => Ok(()),
+        }
+    }
+}
+
+impl RangeCall {
+    /// Warns of quantiles outside 0 to 1 at steps that have samples.
+    fn remark_on_quantiles(&self, row: &Row) {
+        let steps = match &self.plan.scalars {
+            Scalars::Same(_) => 1,
+            Scalars::Each(values) => values.len(),
+        };
+        for step in row.present.iter().take(steps) {
+            let q = self.plan.scalars.at(step);
+            if !(0.0..=1.0).contains(&q) {
+                self.context.notes.invalid_quantile(q, self.span);
+            }
         }
     }
 }

@@ -93,7 +93,7 @@ impl<'a> Evaluator<'a> {
                 Ok(Scalars::Same(once.at(0)))
             }
             ("scalar", [vector]) => self.single_value(vector, grid),
-            (name, _) => Err(Error::unsupported(&format!("the function {name}()"))),
+            (name, _) => Err(Error::unsupported(&format!("the experimental function {name}()"))),
         }
     }
 

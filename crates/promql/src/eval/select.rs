@@ -8,8 +8,8 @@ use crate::cancel::Pace;
 use crate::error::Error;
 use crate::eval::source::{Series, Stored};
 use crate::eval::{Evaluator, Rows, Stream, duration_ms};
-use crate::kernel::instant::{Take, look_up};
 use crate::kernel::Windows;
+use crate::kernel::instant::{Take, look_up};
 use crate::row::{Grid, Row};
 use crate::storage::SelectHints;
 

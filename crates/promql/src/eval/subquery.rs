@@ -47,12 +47,8 @@ mod tests {
 
     #[test]
     fn times_are_multiples_of_the_step() {
-        let windows = |at| Windows {
-            grid: Grid::instant(at),
-            offset_ms: 0,
-            range_ms: 100,
-            at_ms: None,
-        };
+        let windows =
+            |at| Windows { grid: Grid::instant(at), offset_ms: 0, range_ms: 100, at_ms: None };
         assert_eq!(inner_grid(&windows(100), 30), Grid::range(30, 100, 30));
         assert_eq!(inner_grid(&windows(130), 30), Grid::range(60, 130, 30));
         assert_eq!(inner_grid(&windows(-5), 30).start_ms, -90);

@@ -64,7 +64,8 @@ impl Top {
                 self.add(&row)?;
             }
         }
-        let rows = if self.steps == 1 { self.in_order_of_value() } else { self.in_order_of_series() };
+        let rows =
+            if self.steps == 1 { self.in_order_of_value() } else { self.in_order_of_series() };
         let reservation = std::mem::replace(&mut self.reservation, context.reservation()?);
         Ok(Held::charged(rows, reservation))
     }
@@ -218,8 +219,7 @@ impl Heap {
                 break;
             }
             let right = left + 1;
-            let child =
-                if right < end && self.worse(right, left, largest) { right } else { left };
+            let child = if right < end && self.worse(right, left, largest) { right } else { left };
             if !self.worse(child, at, largest) {
                 break;
             }

@@ -6,4 +6,5 @@ mod memory;
 mod parse;
 mod parse_limits;
 mod parse_numbers;
+mod random;
 mod script;

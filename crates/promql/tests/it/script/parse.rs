@@ -161,8 +161,7 @@ fn eval(head: &str, body: &[&str]) -> (Eval, usize) {
         let (start_ms, end_ms) = (millis(from), millis(to));
         (When::Range { start_ms, end_ms, step_ms: millis(step) }, expr)
     };
-    let mut eval =
-        Eval { when, expr: expr.to_owned(), expected: Expected::default(), remarks };
+    let mut eval = Eval { when, expr: expr.to_owned(), expected: Expected::default(), remarks };
     for (index, line) in body.iter().enumerate() {
         if expectation(line, &mut eval) {
             return (eval, index + 1);
@@ -339,8 +338,10 @@ fn item(text: &str, values: &mut Vec<Value>) {
 fn split_increment(text: &str) -> (&str, Option<&str>) {
     let bytes = text.as_bytes();
     for at in 1..bytes.len() {
-        let exponent = matches!(bytes[at - 1], b'e' | b'E') && bytes[at - 1..].len() > 1
-            && at > 1 && bytes[at - 2].is_ascii_digit();
+        let exponent = matches!(bytes[at - 1], b'e' | b'E')
+            && bytes[at - 1..].len() > 1
+            && at > 1
+            && bytes[at - 2].is_ascii_digit();
         if matches!(bytes[at], b'+' | b'-') && !exponent {
             return (&text[..at], Some(&text[at..]));
         }

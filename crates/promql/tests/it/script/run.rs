@@ -43,7 +43,11 @@ pub(crate) fn run(script: &[Command]) -> Outcome {
 }
 
 fn load(data: &mut Vec<(Labels, Columns)>, step_ms: i64, series: &[SeriesLine]) {
-    for line in series {
+    for (place, line) in series.iter().enumerate() {
+        // Within one command the last line about a series is the one that counts.
+        if series[place + 1..].iter().any(|later| later.labels == line.labels) {
+            continue;
+        }
         let mut columns = Columns::default();
         for (index, value) in line.values.iter().enumerate() {
             let at = i64::try_from(index).unwrap() * step_ms;
@@ -79,8 +83,7 @@ fn load_histograms(data: &mut Vec<(Labels, Columns)>, step_ms: i64, series: &[Se
         times.dedup();
         let one = FloatHistogram { count: 1.0, ..FloatHistogram::default() };
         let histograms = vec![one; times.len()];
-        let columns =
-            Columns { histogram_timestamps_ms: times, histograms, ..Columns::default() };
+        let columns = Columns { histogram_timestamps_ms: times, histograms, ..Columns::default() };
         data.push((labels, columns));
     }
 }
@@ -90,8 +93,7 @@ fn evaluate(eval: &Eval, storage: &Memory) -> Result<(), String> {
         When::Range { start_ms, end_ms, step_ms } => {
             let expr = read(eval)?;
             let range = TimeRange::new(start_ms, end_ms);
-            let answer =
-                Engine::default().range(&expr, range, step_ms, &session(storage.clone()));
+            let answer = Engine::default().range(&expr, range, step_ms, &session(storage.clone()));
             let Some(answer) = check_outcome(eval, answer)? else { return Ok(()) };
             compare(eval, &answer.result, start_ms, step_ms)
         }
@@ -169,7 +171,11 @@ fn check_outcome(
         (Err(promql::Error::Unsupported(text)), _) => return Err(text),
         (Err(error), Some((_, expected))) => {
             let text = error.to_string();
-            return if expected.fits(&text) { Ok(None) } else { Err(format!("failed with {text}")) };
+            return if expected.fits(&text) {
+                Ok(None)
+            } else {
+                Err(format!("failed with {text}"))
+            };
         }
         (Err(error), None) => return Err(error.to_string()),
         (Ok(answer), None) => answer,
@@ -185,8 +191,8 @@ fn check_remarks(eval: &Eval, (some, none): (Kind, Kind), texts: &[String]) -> R
     let expected: Vec<_> =
         eval.remarks.iter().filter(|(kind, _)| *kind == some).map(|(_, text)| text).collect();
     let missing = expected.iter().any(|it| !texts.iter().any(|text| it.fits(text)));
-    let unexpected = !expected.is_empty()
-        && texts.iter().any(|text| !expected.iter().any(|it| it.fits(text)));
+    let unexpected =
+        !expected.is_empty() && texts.iter().any(|text| !expected.iter().any(|it| it.fits(text)));
     let unwanted = eval.remarks.iter().any(|(kind, _)| *kind == none) && !texts.is_empty();
     if missing || unexpected || unwanted {
         return Err(format!("remarks {texts:?}"));
@@ -194,12 +200,7 @@ fn check_remarks(eval: &Eval, (some, none): (Kind, Kind), texts: &[String]) -> R
     Ok(())
 }
 
-fn compare(
-    eval: &Eval,
-    result: &QueryResult,
-    start_ms: i64,
-    step_ms: i64,
-) -> Result<(), String> {
+fn compare(eval: &Eval, result: &QueryResult, start_ms: i64, step_ms: i64) -> Result<(), String> {
     match result {
         QueryResult::Scalar(value) => match eval.expected.scalar {
             Some(expected) if near(*value, expected) => Ok(()),
@@ -210,8 +211,7 @@ fn compare(
             expected => Err(format!("string {text:?} instead of {expected:?}")),
         },
         QueryResult::Vector(samples) => {
-            let samples: Vec<_> =
-                samples.iter().map(|it| (it.labels.clone(), it.value)).collect();
+            let samples: Vec<_> = samples.iter().map(|it| (it.labels.clone(), it.value)).collect();
             compare_vector(eval, &samples)
         }
         QueryResult::Matrix(matrix) => {
@@ -299,8 +299,21 @@ fn near(a: f64, b: f64) -> bool {
 /// Pins every selector to a time that has none yet; false where the result moves with time anyway.
 fn pin(expr: &mut Expr, at_ms: i64) -> bool {
     const MOVES: [&str; 15] = [
-        "days_in_month", "day_of_month", "day_of_week", "day_of_year", "end", "hour", "minute",
-        "month", "year", "predict_linear", "range", "start", "step", "time", "timestamp",
+        "days_in_month",
+        "day_of_month",
+        "day_of_week",
+        "day_of_year",
+        "end",
+        "hour",
+        "minute",
+        "month",
+        "year",
+        "predict_linear",
+        "range",
+        "start",
+        "step",
+        "time",
+        "timestamp",
     ];
     let at = |selector: &mut VectorSelector| {
         selector.at.get_or_insert(At::Time(at_ms));
