@@ -1,3 +1,14 @@
-//! aion.
+//! aion in one binary: the four daemons under Thanos' names, all of them in one process, and what
+//! helps to run them.
 
-fn main() {}
+mod commands;
+mod healthcheck;
+mod http_client;
+mod self_metrics;
+mod standalone;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    commands::dispatch(std::env::args_os().skip(1).collect())
+}

@@ -40,6 +40,10 @@ pub use crate::running::Running;
 pub use crate::tasks::Tasks;
 
 /// One daemon.
+///
+/// A service that listens also says where, since port 0 is a free one: `http_address()`,
+/// `grpc_address()`, `remote_write_address()`, each giving the `SocketAddr` that
+/// [`http::serve`] or [`grpc::serve`] gave.
 pub trait Service: Sized + Send {
     /// The name on the command line, in logs and in metrics, as Thanos spells it.
     const NAME: &'static str;

@@ -80,6 +80,12 @@ impl Readiness {
         }
     }
 
+    /// Waits until the process is ready.
+    pub async fn until_ready(&self) {
+        let mut changes = self.parts.subscribe();
+        while !self.is_ready() && changes.changed().await.is_ok() {}
+    }
+
     fn set(&self, obstacle: Option<String>) {
         self.parts.send_if_modified(|parts| {
             let Some(part) = parts.get_mut(self.index) else { return false };

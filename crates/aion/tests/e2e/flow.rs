@@ -1,0 +1,88 @@
+//! Samples travel from Prometheus through receiver, bucket and store gateway to the querier.
+
+use std::path::Path;
+use std::time::Duration;
+
+use testkit::prometheus::Prometheus;
+use testkit::query_api::instant;
+use testkit::weed::Weed;
+
+use crate::blocks;
+use crate::cluster::{Cluster, ReceiverAt, Serving, filesystem_bucket, now_ms};
+use crate::queries::{Window, compare_all};
+
+/// How long blocks are. A block is cut half of that after its end.
+const BLOCK_S: u32 = 60;
+/// Until the first block is cut, shipped and found: one and a half blocks, 30 s to the next upload,
+/// and what a busy machine takes.
+const FIRST_BLOCK_MAX: Duration = Duration::from_secs(240);
+/// What the longest window looks back from the first evaluation.
+const LEAD_MS: i64 = 45_000;
+
+#[test]
+fn samples_come_back_through_a_bucket_in_the_filesystem() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = dir.path().join("bucket");
+    if !travel(dir.path(), filesystem_bucket(&bucket)) {
+        return;
+    }
+    blocks::check_with_promtool(&bucket, dir.path());
+}
+
+#[test]
+fn samples_come_back_through_a_bucket_in_s3() {
+    let Some(weed) = Weed::start_or_skip("aion") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    travel(dir.path(), weed.objstore_yaml());
+}
+
+/// Sends a real Prometheus' samples through a cluster and compares the answers, first with the
+/// receiver still there, then from the bucket alone. False without Prometheus.
+fn travel(dir: &Path, objstore: String) -> bool {
+    let cluster = Cluster { dir: dir.to_owned(), objstore };
+    let receiver_at = ReceiverAt::new();
+    let receiver = cluster.receiver(&receiver_at, BLOCK_S);
+    let url = receiver_at.write_url();
+    let Some(mut prometheus) = Prometheus::start_or_skip(dir, &url, 1) else { return false };
+    let store = cluster.store();
+    let whole = cluster.querier("query", &[receiver_at.grpc, store.grpc]);
+    let mut bucket_only = cluster.querier("query-bucket", &[store.grpc]);
+
+    let address = bucket_only.http;
+    bucket_only.peer.wait_until("a block comes through the bucket", FIRST_BLOCK_MAX, || {
+        instant(address, "count_over_time(up[10m])", now_ms()).is_ok_and(|it| it.samples() > 0)
+    });
+    let window = window(&mut prometheus);
+    let compared = compare_all(prometheus.address(), whole.http, window);
+    assert!(compared > 1_000, "only {compared} samples were compared");
+
+    receiver.peer.terminate(Duration::from_secs(60));
+    wait_for_last(&mut bucket_only, &prometheus, window);
+    let compared_again = compare_all(prometheus.address(), bucket_only.http, window);
+    assert_eq!(compared_again, compared);
+    drop((whole, store));
+    true
+}
+
+/// Between the first scrape and the last that the receiver has acked.
+fn window(prometheus: &mut Prometheus) -> Window {
+    let scrapes = instant(prometheus.address(), "up[1h]", now_ms()).unwrap();
+    let points = scrapes.series.values().next().unwrap();
+    let (first_ms, last_ms) = (points.first().unwrap().0, points.last().unwrap().0);
+    // With a later scrape acked, all of the last one is.
+    prometheus.wait_acked(last_ms + 999, Duration::from_secs(30));
+    Window::between(first_ms, last_ms, LEAD_MS)
+}
+
+/// Waits until the bucket holds every scrape of the window.
+fn wait_for_last(bucket_only: &mut Serving, prometheus: &Prometheus, window: Window) {
+    let count = |address| {
+        let rows = instant(address, "count_over_time(up[1h])", window.end_ms + 1000);
+        rows.ok().and_then(|it| it.series.into_values().next())
+    };
+    let (ours, wanted) = (bucket_only.http, count(prometheus.address()));
+    assert!(wanted.is_some());
+    bucket_only
+        .peer
+        .wait_until("the bucket holds all", Duration::from_secs(90), || count(ours) == wanted);
+}
