@@ -211,7 +211,8 @@ async fn listings(store: &dyn ObjectStore) {
     for key in all {
         must(store.delete(key).await, key);
     }
-    check("conformance/list", true, &[], &[]).await;
+    // Some servers show a directory for a while after its last object went: prefixes prove nothing.
+    check("conformance/list", false, &[], &[]).await;
 }
 
 async fn pages(store: &dyn ObjectStore, objects: usize) {

@@ -1,9 +1,14 @@
 //! MD5 as object stores want it: in hex for entity tags, in base 64 for `Content-MD5`.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "files to compare are read outside the async threads"
+)]
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use md5::{Digest as _, Md5};
 
@@ -16,6 +21,19 @@ pub(crate) type Md5Digest = [u8; 16];
 /// The MD5 of some bytes, in lower-case hex.
 pub fn md5_hex(bytes: &[u8]) -> String {
     hex(&md5(bytes))
+}
+
+/// The MD5 of a file, in lower-case hex; read outside the async threads.
+///
+/// # Errors
+/// When the file cannot be read.
+pub async fn md5_hex_of_file(path: &Path) -> io::Result<String> {
+    let path = path.to_owned();
+    let hashed = tokio::task::spawn_blocking(move || {
+        let file = File::open(path)?;
+        md5_of_section(&file, 0, file.metadata()?.len(), None)
+    });
+    Ok(hex(&hashed.await.map_err(io::Error::other)??))
 }
 
 pub(crate) fn md5(bytes: &[u8]) -> Md5Digest {

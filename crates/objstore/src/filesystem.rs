@@ -166,7 +166,14 @@ impl Shared {
             }
             placed.map(|()| outcome)
         });
-        written.map_err(|error| failure("upload", key, error))
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists if only_if_absent => failure("upload", key, error),
+            // What is missing or in the way is not the object.
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => {
+                Error::Other { operation: "upload", key: key.to_owned(), cause: error.into() }
+            }
+            _ => failure("upload", key, error),
+        })
     }
 
     fn put_file(&self, key: &str, path: &Path) -> Result<PutOutcome> {
@@ -215,14 +222,13 @@ impl Shared {
         let parent = path.parent().unwrap_or(&self.root);
         let mut tries = 0;
         loop {
-            make_directories(parent)?;
-            let moved = match only_if_absent {
+            let placed = make_directories(parent).and_then(|()| match only_if_absent {
                 true => fs::hard_link(temporary, path),
                 false => fs::rename(temporary, path),
-            };
+            });
             tries += 1;
-            match moved {
-                // A deletion took the directory away, which was empty.
+            match placed {
+                // A deletion took a directory away, which was empty.
                 Err(error)
                     if error.kind() == io::ErrorKind::NotFound && tries < PLACE_TRIES_MAX => {}
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
@@ -350,7 +356,13 @@ fn make_directories(directory: &Path) -> io::Result<()> {
         make_directories(parent)?;
     }
     match fs::create_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Somebody else made it, or it is an object; a link that leads nowhere is neither.
+            if directory.exists() && !directory.is_dir() {
+                let text = format!("{} is no directory", directory.display());
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
+            }
+        }
         made => made?,
     }
     sync_existing(parent.unwrap_or(Path::new(".")))

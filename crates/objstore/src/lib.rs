@@ -22,7 +22,7 @@ pub mod s3;
 pub mod store;
 
 pub use crate::config::Config;
-pub use crate::digest::md5_hex;
+pub use crate::digest::{md5_hex, md5_hex_of_file};
 pub use crate::environment::Environment;
 pub use crate::error::Error;
 pub use crate::faulty::Faulty;

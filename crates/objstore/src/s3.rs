@@ -169,6 +169,10 @@ impl S3Store {
                 let reason = format!("no bytes {}..{}", range.start, range.end);
                 return Err(Error::invalid(key, reason));
             }
+            // Servers count in 63 bits.
+            Some(range) if range.end > i64::MAX.unsigned_abs() => {
+                Some(format!("bytes={}-", range.start))
+            }
             Some(range) => Some(format!("bytes={}-{}", range.start, range.end - 1)),
             None => None,
         };

@@ -31,7 +31,8 @@ pub struct ObjectMeta {
 pub struct ListPage {
     /// Objects directly under the prefix (with a delimiter) or anywhere below it, by key.
     pub objects: Vec<ObjectMeta>,
-    /// "Directories" under the prefix, ending in `/`; only with a delimiter.
+    /// "Directories" under the prefix, ending in `/`; only with a delimiter. Some servers show one
+    /// for a while after its last object was deleted.
     pub prefixes: Vec<String>,
     /// Where the next page begins; none after the last.
     pub next: Option<String>,

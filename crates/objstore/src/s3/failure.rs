@@ -107,6 +107,7 @@ fn meaning(status: u16, code: &str) -> Meaning {
             409 | 429 => Meaning::Unavailable,
             412 => Meaning::AlreadyExists,
             416 => Meaning::BadRange,
+            501 => Meaning::Other,
             500.. => Meaning::Unavailable,
             _ => Meaning::Other,
         },
@@ -204,6 +205,7 @@ mod tests {
         check(503, "SlowDown", Meaning::Unavailable);
         check(502, "", Meaning::Unavailable);
         check(429, "", Meaning::Unavailable);
+        check(501, "NotImplemented", Meaning::Other);
         check(409, "ConditionalRequestConflict", Meaning::Unavailable);
         check(412, "PreconditionFailed", Meaning::AlreadyExists);
         check(416, "", Meaning::BadRange);

@@ -61,7 +61,7 @@ async fn decorators_conform() {
 }
 
 #[tokio::test]
-async fn what_a_configuration_opens_conforms() {
+async fn a_configuration_opens_a_bucket_in_thanos_layout() {
     let root = tempfile::tempdir().unwrap();
     let text = format!(
         "type: FILESYSTEM\nconfig: {{directory: {:?}}}\nprefix: some/where\n",
@@ -69,13 +69,7 @@ async fn what_a_configuration_opens_conforms() {
     );
     let config = Config::parse(&text).unwrap();
     let store = config.open(&environment(), &Metrics::unregistered()).await.unwrap();
-    let scratch = tempfile::tempdir().unwrap();
-    // More than a page of the directory is made by a walk of many small ones elsewhere.
-    let scale = Scale { listed_objects: 10_001, ..SCALE };
-    if std::env::var_os("CI").is_some() {
-        conformance::run(&*store, scratch.path(), scale).await;
-    }
     store.put("key", "value".into()).await.unwrap();
     let on_disk = std::fs::read(root.path().join("bucket/some/where/key")).unwrap();
-    assert_eq!(on_disk, b"value", "the layout is Thanos'");
+    assert_eq!(on_disk, b"value");
 }

@@ -46,6 +46,7 @@ async fn a_real_server_conforms() {
     wrong_keys_are_denied(&yaml).await;
     a_missing_bucket_is_named(&yaml).await;
     a_failed_upload_in_parts_leaves_nothing(&small_parts).await;
+    an_interrupted_upload_in_parts_is_aborted_when_it_is_old(&small_parts).await;
 }
 
 async fn wrong_keys_are_denied(yaml: &str) {
@@ -85,6 +86,24 @@ async fn a_failed_upload_in_parts_leaves_nothing(yaml: &str) {
     let later_ms = environment().now_ms() + 3_600_000;
     let left = store.abort_stale_uploads("stale/", later_ms).await.unwrap();
     assert_eq!(left, 0, "the failed upload was aborted");
+}
+
+/// A process that died has aborted nothing.
+async fn an_interrupted_upload_in_parts_is_aborted_when_it_is_old(yaml: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("large");
+    std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let store = bare(yaml).await;
+    let begin_ms = environment().now_ms();
+    let upload = store.put_file("interrupted/file", &path);
+    let interrupted = tokio::time::timeout(std::time::Duration::from_millis(500), upload).await;
+    assert!(interrupted.is_err(), "a gibibyte is sent in more than half a second");
+    // The server's times are in whole seconds.
+    let (earlier_ms, later_ms) = (begin_ms - 5_000, begin_ms + 60_000);
+    assert_eq!(store.abort_stale_uploads("interrupted/", earlier_ms).await.unwrap(), 0);
+    assert_eq!(store.abort_stale_uploads("other/", later_ms).await.unwrap(), 0);
+    assert_eq!(store.abort_stale_uploads("interrupted/", later_ms).await.unwrap(), 1);
+    assert_eq!(store.abort_stale_uploads("interrupted/", later_ms).await.unwrap(), 0);
 }
 
 #[tokio::test]
