@@ -1,5 +1,7 @@
 //! Quantiles and fractions of classic histograms: cumulative counts by upper bound.
 
+use std::cmp::Ordering;
+
 /// A bucket: how many observations were at most `upper`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Bucket {
@@ -45,8 +47,9 @@ pub(crate) fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<Forced
         return (f64::NAN, forced);
     }
     let mut rank = q * observations;
-    // A NaN count is never at least the rank, so the search must ask exactly this question.
-    let at = buckets[..last].partition_point(|it| !(it.count >= rank));
+    // A NaN count is never at least the rank.
+    let too_few = |it: &Bucket| it.count.partial_cmp(&rank).is_none_or(Ordering::is_lt);
+    let at = buckets[..last].partition_point(too_few);
     if at == last {
         return (buckets[last - 1].upper, forced);
     }
@@ -74,7 +77,11 @@ pub(crate) fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64
     if lower >= upper {
         return 0.0;
     }
-    let rank = |value| rank_of(value, buckets).filter(|it| !(*it > count)).unwrap_or(count);
+    let rank = |value| match rank_of(value, buckets) {
+        None => count,
+        Some(rank) if rank > count => count,
+        Some(rank) => rank,
+    };
     (rank(upper) - rank(lower)) / count
 }
 

@@ -142,15 +142,6 @@ pub struct Answer {
     pub reservation: model::Reservation,
 }
 
-/// A select that a query will make.
-#[derive(Clone, Debug)]
-pub struct Selection {
-    /// The conditions.
-    pub matchers: Vec<model::Matcher>,
-    /// The samples that are needed, both ends inclusive.
-    pub range: TimeRange,
-}
-
 /// Evaluates expressions.
 #[derive(Clone, Debug, Default)]
 pub struct Engine {

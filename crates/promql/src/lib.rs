@@ -8,6 +8,7 @@ pub mod engine;
 pub mod error;
 pub mod functions;
 pub mod parser;
+pub mod plan;
 pub mod pretty;
 pub mod print;
 pub mod row;
@@ -28,6 +29,7 @@ mod token;
 
 pub use crate::annotations::Annotations;
 pub use crate::cancel::Cancel;
-pub use crate::engine::{Answer, Engine, Options, QueryResult, Selection, Session};
+pub use crate::engine::{Answer, Engine, Options, QueryResult, Session};
 pub use crate::error::Error;
+pub use crate::plan::Selection;
 pub use crate::workers::{SingleThread, Workers};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use model::{Labels, Reservation};
 
 use crate::ast::{Aggregate, AggregateOp};
+use crate::cancel::Pace;
 use crate::error::Error;
 use crate::eval::keys::{KeyTable, Subset};
 use crate::eval::scalar::Scalars;
@@ -51,7 +52,7 @@ impl<'a> Evaluator<'a> {
         let rows = Blocking::new(move || {
             let mut fold = Fold::new(&context, op, subset, grid.steps)?;
             fold.run(&context, input.rows)?;
-            Ok(fold.finish(&quantile))
+            fold.finish(&context, &quantile)
         });
         Ok(Stream::new(rows, names_gone))
     }
@@ -196,10 +197,11 @@ impl Fold {
     }
 
     /// The rows of all groups, in the order in which they were met.
-    fn finish(self, quantiles: &Scalars) -> Held {
-        let op = self.op;
-        let rows = self.groups.into_iter().map(|group| group.finish(op, quantiles)).collect();
-        Held::charged(rows, self.reservation)
+    fn finish(self, context: &Context, quantiles: &Scalars) -> Result<Held, Error> {
+        let mut pace = context.pace();
+        let groups = self.groups.into_iter();
+        let rows = groups.map(|group| group.finish(self.op, quantiles, &mut pace));
+        Ok(Held::charged(rows.collect::<Result<_, _>>()?, self.reservation))
     }
 }
 
@@ -230,7 +232,8 @@ impl Group {
         self.present.union(&row.present);
     }
 
-    fn finish(self, op: AggregateOp, quantiles: &Scalars) -> Row {
+    fn finish(self, op: AggregateOp, quantiles: &Scalars, pace: &mut Pace) -> Result<Row, Error> {
+        pace.spend(self.present.steps())?;
         let values = match self.state {
             State::Sum { sums, lost } => sums.iter().zip(&lost).map(|(a, b)| a + b).collect(),
             State::Mean(means) => means.into_iter().map(Mean::value).collect(),
@@ -243,11 +246,15 @@ impl Group {
                 }
             }
             State::Values(mut values) => {
-                let of_step = |(step, it): (usize, &mut Vec<f64>)| quantile(quantiles.at(step), it);
-                values.iter_mut().enumerate().map(of_step).collect()
+                let mut of_steps = Vec::with_capacity(values.len());
+                for (step, values) in values.iter_mut().enumerate() {
+                    pace.spend(values.len())?;
+                    of_steps.push(quantile(quantiles.at(step), values));
+                }
+                of_steps
             }
         };
-        Row { labels: self.labels, values, present: self.present }
+        Ok(Row { labels: self.labels, values, present: self.present })
     }
 }
 

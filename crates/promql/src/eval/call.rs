@@ -142,7 +142,7 @@ impl<'a> Evaluator<'a> {
         let change = move |step, value| {
             let (lower, upper) = (lower.at(step), upper.at(step));
             // Crossed bounds leave nothing.
-            (!(upper < lower)).then(|| math::max(lower, math::min(upper, value)))
+            if upper < lower { None } else { Some(math::max(lower, math::min(upper, value))) }
         };
         self.mapped_by_step(vector, change, grid)
     }

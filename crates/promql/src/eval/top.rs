@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use model::{Labels, Reservation};
 
 use crate::ast::{Aggregate, AggregateOp};
+use crate::cancel::Pace;
 use crate::error::Error;
 use crate::eval::keys::{KeyTable, Subset};
 use crate::eval::scalar::Scalars;
@@ -64,8 +65,11 @@ impl Top {
                 self.add(&row)?;
             }
         }
-        let rows =
-            if self.steps == 1 { self.in_order_of_value() } else { self.in_order_of_series() };
+        let rows = if self.steps == 1 {
+            self.in_order_of_value()
+        } else {
+            self.in_order_of_series(&mut context.pace())?
+        };
         let reservation = std::mem::replace(&mut self.reservation, context.reservation()?);
         Ok(Held::charged(rows, reservation))
     }
@@ -134,11 +138,12 @@ impl Top {
         rows
     }
 
-    fn in_order_of_series(&mut self) -> Vec<Row> {
+    fn in_order_of_series(&self, pace: &mut Pace) -> Result<Vec<Row>, Error> {
         let mut places: HashMap<usize, usize> = HashMap::new();
         let mut rows: Vec<(usize, Row)> = Vec::new();
         for group in &self.groups {
             for (step, heap) in group.iter().enumerate() {
+                pace.spend(1 + heap.0.len())?;
                 for (series, value) in &heap.0 {
                     let place = *places.entry(*series).or_insert_with(|| {
                         let mut row = Row::default();
@@ -151,7 +156,7 @@ impl Top {
             }
         }
         rows.sort_unstable_by_key(|(series, _)| *series);
-        rows.into_iter().map(|(_, row)| row).collect()
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
     }
 }
 

@@ -1,0 +1,151 @@
+//! Queries that are stopped, and queries that want too much.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use model::{Budget, Columns, Labels, Matcher, TimeRange};
+use promql::parser::{Options as Syntax, parse};
+use promql::storage::{SelectHints, SeriesStream, Storage, StorageError};
+use promql::{Answer, Cancel, Engine, Error, Options, QueryResult, Session, SingleThread};
+
+use crate::memory::{Memory, session};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Series without end, one sample a second each.
+#[derive(Debug)]
+struct Endless;
+
+impl Storage for Endless {
+    fn select(
+        &self,
+        _: &[Matcher],
+        range: TimeRange,
+        _: &SelectHints,
+        _: &Budget,
+    ) -> Result<Box<dyn SeriesStream>, StorageError> {
+        Ok(Box::new(EndlessStream { range, number: 0 }))
+    }
+}
+
+struct EndlessStream {
+    range: TimeRange,
+    number: u64,
+}
+
+impl SeriesStream for EndlessStream {
+    fn next(&mut self, columns: &mut Columns) -> Result<Option<Labels>, StorageError> {
+        columns.clear();
+        for at in (self.range.start_ms..=self.range.end_ms).step_by(1000) {
+            columns.push_float(at, 1.0);
+        }
+        self.number += 1;
+        let number = format!("{:020}", self.number);
+        Ok(Some(Labels::from_sorted([("__name__", "m_total"), ("n", &*number)])))
+    }
+}
+
+fn endless(cancel: Cancel, budget: Budget) -> Session {
+    Session { storage: Arc::new(Endless), workers: Arc::new(SingleThread), budget, cancel }
+}
+
+fn unbounded() -> Engine {
+    Engine::new(Options { samples_max: u64::MAX, ..Options::default() })
+}
+
+fn hour(engine: &Engine, query: &str, session: &Session) -> Result<Answer, Error> {
+    let expr = parse(query, &Syntax::stable()).unwrap();
+    engine.range(&expr, TimeRange::new(0, HOUR_MS), 1000, session)
+}
+
+#[test]
+fn a_canceled_query_ends_soon() {
+    // What folds, what joins, and what spends its time inside one series.
+    for query in [
+        "sum(rate(m_total[5m]))",
+        "sum(m_total / m_total)",
+        "count(sum_over_time(m_total[1h]))",
+        "topk(3, m_total)",
+        "quantile(0.5, m_total)",
+    ] {
+        let cancel = Cancel::new();
+        let other = cancel.clone();
+        std::thread::scope(|scope| {
+            let query = scope.spawn(|| {
+                let session = endless(cancel, Budget::unlimited());
+                hour(&unbounded(), query, &session)
+            });
+            std::thread::sleep(Duration::from_millis(50));
+            other.cancel();
+            // Ten times what is promised: the machine does other things too.
+            std::thread::sleep(Duration::from_secs(1));
+            assert!(query.is_finished());
+            assert!(matches!(query.join().unwrap(), Err(Error::Canceled)));
+        });
+    }
+}
+
+#[test]
+fn a_deadline_is_kept_by_the_clock_that_came_in() {
+    let now_ms = Arc::new(AtomicI64::new(0));
+    let clock = Arc::clone(&now_ms);
+    // Time passes by being looked at.
+    let tick = move || clock.fetch_add(1, Ordering::Relaxed);
+    let cancel = Cancel::with_deadline(100, Arc::new(tick));
+    let session = endless(cancel, Budget::unlimited());
+    assert!(matches!(hour(&unbounded(), "sum(m_total)", &session), Err(Error::Timeout)));
+    assert_eq!(now_ms.load(Ordering::Relaxed), 102);
+}
+
+#[test]
+fn memory_is_bounded_and_given_back() {
+    let budget = Budget::unlimited().child("query", 4 << 20);
+    for query in [
+        "m_total",
+        "sum by (n) (m_total)",
+        "m_total * on (n) m_total",
+        "sort(m_total)",
+        "m_total or m_total",
+        "quantile(0.5, m_total)",
+        "{__name__=~\"m.*\"} * 2",
+        "topk(100000, m_total)",
+    ] {
+        let session = endless(Cancel::new(), budget.clone());
+        let answer = hour(&unbounded(), query, &session);
+        assert!(matches!(answer, Err(Error::Budget(_))), "{query}: {answer:?}");
+        assert_eq!(budget.used_bytes(), 0, "{query}");
+    }
+}
+
+#[test]
+fn a_subquery_of_too_many_steps_is_refused_before_anything_is_allocated() {
+    let session = endless(Cancel::new(), Budget::unlimited().child("query", 64 << 20));
+    let query = "sum(max_over_time(m_total[100y:1ms]))";
+    let answer = hour(&Engine::default(), query, &session);
+    assert!(matches!(answer, Err(Error::TooManySamples { limit: 50_000_000 })), "{answer:?}");
+    let answer = hour(&unbounded(), query, &session);
+    assert!(matches!(answer, Err(Error::Budget(_))), "{answer:?}");
+}
+
+#[test]
+fn samples_are_counted_and_bounded() {
+    let engine = Engine::new(Options { samples_max: 10_000, ..Options::default() });
+    let answer = hour(&engine, "sum(m_total)", &endless(Cancel::new(), Budget::unlimited()));
+    let error = answer.unwrap_err();
+    assert!(error.to_string().contains("too many samples"), "{error}");
+    assert!(!error.is_transient());
+
+    let mut columns = Columns::default();
+    (0..10).for_each(|it| columns.push_float(it * 1000, 1.0));
+    let storage = Memory::new(vec![(Labels::from_sorted([("__name__", "m")]), columns)]);
+    let expr = parse("m[5s]", &Syntax::stable()).unwrap();
+    let answer = Engine::default().instant(&expr, 9000, &session(storage)).unwrap();
+    assert_eq!(answer.stats.samples, 5);
+    assert!(answer.stats.peak_bytes > 0);
+    let QueryResult::Matrix(matrix) = answer.result else { panic!("not a matrix") };
+    assert_eq!(
+        matrix[0].points().map(|(at, _)| at).collect::<Vec<_>>(),
+        [5000, 6000, 7000, 8000, 9000]
+    );
+}
