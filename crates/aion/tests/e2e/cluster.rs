@@ -22,14 +22,7 @@ pub(crate) struct Cluster {
     pub(crate) objstore: String,
 }
 
-/// A receiver, which can be started again where it was.
-#[derive(Debug)]
-pub(crate) struct Receiver {
-    pub(crate) peer: Peer,
-    pub(crate) at: ReceiverAt,
-}
-
-/// What stays when a receiver is started again.
+/// Where a receiver listens, also when it is started again.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceiverAt {
     pub(crate) write: SocketAddr,
@@ -68,7 +61,7 @@ impl Cluster {
     }
 
     /// Starts a receiver whose blocks are `block_s` seconds long.
-    pub(crate) fn receiver(&self, at: &ReceiverAt, block_s: u32) -> Receiver {
+    pub(crate) fn receiver(&self, at: &ReceiverAt, block_s: u32) -> Peer {
         let args = [
             "receive".to_owned(),
             format!("--tsdb.path={}", self.dir.join("receive").display()),
@@ -79,7 +72,7 @@ impl Cluster {
             format!("--tsdb.min-block-duration={block_s}s"),
             format!("--tsdb.max-block-duration={block_s}s"),
         ];
-        Receiver { peer: self.start("receive", at.http, &args), at: at.clone() }
+        self.start("receive", at.http, &args)
     }
 
     /// Starts a store gateway over the bucket.

@@ -30,7 +30,7 @@ fn acked_samples_survive_a_kill_once() {
         // Not in step with scrapes or batches, and not always at the same phase.
         let pause_ms = 12_000 + u64::try_from(kill).unwrap() * 337;
         thread::sleep(Duration::from_millis(pause_ms));
-        receiver.peer.kill();
+        receiver.kill();
         let acked_ms = prometheus.acked_up_to_ms().unwrap();
         assert!(acked_ms > 0, "nothing was acked before kill {kill}");
         thread::sleep(Duration::from_secs(1));

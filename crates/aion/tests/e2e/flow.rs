@@ -56,7 +56,7 @@ fn travel(dir: &Path, objstore: String) -> bool {
     let compared = compare_all(prometheus.address(), whole.http, window);
     assert!(compared > 1_000, "only {compared} samples were compared");
 
-    receiver.peer.terminate(Duration::from_secs(60));
+    receiver.terminate(Duration::from_secs(60));
     wait_for_last(&mut bucket_only, &prometheus, window);
     let compared_again = compare_all(prometheus.address(), bucket_only.http, window);
     assert_eq!(compared_again, compared);
