@@ -1,0 +1,294 @@
+//! All stores as one [`Store`]: who can have an answer is asked, the streams are merged, and who
+//! does not answer is named.
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt as _, join_all};
+use futures_util::stream::{self, StreamExt as _};
+use model::{Budget, Labels, Matcher, TimeRange};
+use storeapi::merge::{MergeOptions, Source, merge, series_bytes};
+use storeapi::request::{
+    LabelsRequest, LabelsResponse, PartialResponse, SeriesRequest, Shard, StoreInfo,
+};
+use storeapi::resort::{LabelTransform, Resorter};
+use storeapi::store::{SeriesFrame, SeriesFrames};
+use storeapi::{Error, Store, StoreSeries};
+
+use crate::endpoints::{Endpoints, Member};
+
+/// Asks many stores.
+#[derive(Clone, Debug)]
+pub(crate) struct Fanout {
+    endpoints: Endpoints,
+    /// Sets of conditions on `__address__`, of which a store must fulfil one; empty asks all.
+    store_matchers: Arc<Vec<Vec<Matcher>>>,
+    /// Labels that this querier says it has, when it is asked itself.
+    selector_labels: Labels,
+}
+
+impl Fanout {
+    pub(crate) fn new(endpoints: Endpoints, selector_labels: Labels) -> Fanout {
+        Fanout { endpoints, store_matchers: Arc::default(), selector_labels }
+    }
+
+    /// The same, asking only stores whose address fulfils one of the sets.
+    pub(crate) fn only(&self, store_matchers: Vec<Vec<Matcher>>) -> Fanout {
+        Fanout { store_matchers: Arc::new(store_matchers), ..self.clone() }
+    }
+
+    /// The stores that may hold something of what is wanted.
+    fn concerned(&self, range: TimeRange, matchers: &[Matcher]) -> Vec<Member> {
+        let mut members = self.endpoints.members();
+        members.retain(|it| self.is_chosen(&it.name) && may_hold(it, range, matchers));
+        members
+    }
+
+    fn is_chosen(&self, name: &str) -> bool {
+        let fulfils = |set: &Vec<Matcher>| {
+            set.iter().filter(|it| it.name() == "__address__").all(|it| it.matches(name))
+        };
+        self.store_matchers.is_empty() || self.store_matchers.iter().any(fulfils)
+    }
+
+    async fn merged(&self, request: SeriesRequest, budget: Budget) -> Result<SeriesFrames, Error> {
+        if request.matchers.is_empty() {
+            let text = "no matchers specified (excluding selector labels)";
+            return Err(Error::InvalidArgument(text.to_owned()));
+        }
+        let members = self.concerned(request.range, &request.matchers);
+        let opened = members.into_iter().map(|it| open(it, request.clone(), budget.clone()));
+        let mut sources = Vec::new();
+        for (name, opened) in join_all(opened).await {
+            let frames = match opened {
+                Ok(frames) => frames,
+                // A source that fails at once: the merge knows what that means.
+                Err(error) => stream::once(async move { Err(error) }).boxed(),
+            };
+            sources.push(Source { name, frames });
+        }
+        let options = MergeOptions {
+            partial_response: request.partial_response,
+            batch_size: request.batch_size,
+            limit: request.limit,
+        };
+        Ok(merge(sources, options, &budget))
+    }
+
+    /// Joins the answers of all stores to a call for names or values.
+    async fn joined<'a, F>(
+        &'a self,
+        request: &LabelsRequest,
+        call: impl Fn(Member) -> F,
+    ) -> Result<LabelsResponse, Error>
+    where
+        F: Future<Output = (String, Result<LabelsResponse, Error>)> + 'a,
+    {
+        let members = self.concerned(request.range, &request.matchers);
+        let mut joined = LabelsResponse::default();
+        for (name, answer) in join_all(members.into_iter().map(call)).await {
+            match answer {
+                Ok(mut answer) => {
+                    joined.values.append(&mut answer.values);
+                    joined.warnings.append(&mut answer.warnings);
+                }
+                Err(error @ Error::BudgetExceeded(_)) => return Err(error),
+                Err(error) if request.partial_response == PartialResponse::Abort => {
+                    return Err(error.at(&name));
+                }
+                Err(error) => joined.warnings.push(error.at(&name).to_string()),
+            }
+        }
+        joined.values.sort_unstable();
+        joined.values.dedup();
+        if request.limit > 0 {
+            joined.values.truncate(request.limit);
+        }
+        Ok(joined)
+    }
+}
+
+/// Whether a store may hold series of a range that fulfil the matchers, by what it said of itself.
+/// A store that never said anything may hold everything.
+fn may_hold(member: &Member, range: TimeRange, matchers: &[Matcher]) -> bool {
+    let Some(info) = &member.info else { return true };
+    if !range.overlaps(TimeRange::new(info.min_time_ms, info.max_time_ms)) {
+        return false;
+    }
+    let fulfils = |labels: &Labels| {
+        matchers
+            .iter()
+            .all(|matcher| labels.get(matcher.name()).is_none_or(|value| matcher.matches(value)))
+    };
+    info.label_sets.is_empty() || info.label_sets.iter().any(fulfils)
+}
+
+/// Opens the stream of one store; what the store cannot do itself is done here.
+async fn open(
+    member: Member,
+    mut request: SeriesRequest,
+    budget: Budget,
+) -> (String, Result<SeriesFrames, Error>) {
+    let name = member.name;
+    if let Some(obstacle) = member.obstacle {
+        return (name, Err(Error::Unavailable(obstacle)));
+    }
+    let info = member.info.unwrap_or_default();
+    let mut dropped = Vec::new();
+    if !info.supports_without_replica_labels {
+        dropped = std::mem::take(&mut request.without_replica_labels);
+    }
+    let is_stripped_here = !dropped.is_empty();
+    // The shard and the limit are of what is sent: with labels that are taken away only here, or
+    // a shard that is picked only here, the store cannot apply them.
+    let shard =
+        if !info.supports_sharding || is_stripped_here { request.shard.take() } else { None };
+    if is_stripped_here || shard.is_some() {
+        request.limit = 0;
+    }
+    let frames = match member.store.series(request, budget.clone()).await {
+        Ok(frames) => frames,
+        Err(error) => return (name, Err(error)),
+    };
+    if is_stripped_here {
+        return (name, stripped(frames, &dropped, shard, &budget).await);
+    }
+    let frames = match shard {
+        Some(shard) => frames.map(move |frame| frame.map(|it| in_shard(it, &shard))).boxed(),
+        None => frames,
+    };
+    (name, Ok(frames))
+}
+
+fn in_shard(frame: SeriesFrame, shard: &Shard) -> SeriesFrame {
+    match frame {
+        SeriesFrame::Batch(mut batch) => {
+            batch.retain(|it| shard.keeps(&it.labels));
+            SeriesFrame::Batch(batch)
+        }
+        warning @ SeriesFrame::Warning(_) => warning,
+    }
+}
+
+/// Takes labels away and puts the series into their new order, which needs all of them.
+async fn stripped(
+    mut frames: SeriesFrames,
+    dropped: &[String],
+    shard: Option<Shard>,
+    budget: &Budget,
+) -> Result<SeriesFrames, Error> {
+    let transform = LabelTransform::new(&Labels::empty(), dropped);
+    let mut resorter = Resorter::new(budget)?;
+    let mut warnings = Vec::new();
+    while let Some(frame) = frames.next().await {
+        let batch = match frame {
+            Ok(SeriesFrame::Batch(batch)) => batch,
+            Ok(warning) => {
+                warnings.push(Ok(warning));
+                continue;
+            }
+            Err(error) => {
+                // What came before the failure is good, and the merge decides on the failure.
+                warnings.push(Err(error));
+                break;
+            }
+        };
+        for series in batch {
+            let labels = transform.apply(&series.labels);
+            if shard.as_ref().is_none_or(|it| it.keeps(&labels)) {
+                let bytes = series_bytes(&series);
+                resorter.push(labels, series.chunks, bytes)?;
+            }
+        }
+    }
+    let (entries, reservation) = resorter.finish()?;
+    let series = entries.into_iter().map(move |(labels, chunks)| {
+        debug_assert!(reservation.bytes() < usize::MAX, "held as long as the series");
+        Ok(SeriesFrame::Batch(vec![StoreSeries { labels, chunks }]))
+    });
+    // Warnings and failures come last: a failure ends the source in the merge.
+    Ok(stream::iter(series.chain(warnings)).boxed())
+}
+
+impl Store for Fanout {
+    fn name(&self) -> String {
+        "querier".to_owned()
+    }
+
+    fn info(&self) -> StoreInfo {
+        let mut joined = StoreInfo {
+            component: "query".to_owned(),
+            min_time_ms: i64::MAX,
+            max_time_ms: i64::MIN,
+            supports_sharding: true,
+            supports_without_replica_labels: true,
+            ..StoreInfo::default()
+        };
+        for info in self.endpoints.members().into_iter().filter_map(|it| it.info) {
+            joined.min_time_ms = joined.min_time_ms.min(info.min_time_ms);
+            joined.max_time_ms = joined.max_time_ms.max(info.max_time_ms);
+            joined.label_sets.extend(info.label_sets);
+            joined.tsdbs.extend(info.tsdbs);
+        }
+        if !self.selector_labels.is_empty() {
+            joined.label_sets.push(self.selector_labels.clone());
+        }
+        joined.label_sets.sort();
+        joined.label_sets.dedup();
+        joined
+    }
+
+    fn series(
+        &self,
+        request: SeriesRequest,
+        budget: Budget,
+    ) -> BoxFuture<'_, Result<SeriesFrames, Error>> {
+        self.merged(request, budget).boxed()
+    }
+
+    fn label_names(
+        &self,
+        request: LabelsRequest,
+        budget: Budget,
+    ) -> BoxFuture<'_, Result<LabelsResponse, Error>> {
+        async move {
+            let call = |member: Member| {
+                let (request, budget) = (request.clone(), budget.clone());
+                async move {
+                    let answer = match member.obstacle {
+                        Some(obstacle) => Err(Error::Unavailable(obstacle)),
+                        None => member.store.label_names(request, budget).await,
+                    };
+                    (member.name, answer)
+                }
+            };
+            self.joined(&request, call).await
+        }
+        .boxed()
+    }
+
+    fn label_values(
+        &self,
+        name: String,
+        request: LabelsRequest,
+        budget: Budget,
+    ) -> BoxFuture<'_, Result<LabelsResponse, Error>> {
+        async move {
+            if name.is_empty() {
+                let text = "label name parameter cannot be empty";
+                return Err(Error::InvalidArgument(text.to_owned()));
+            }
+            let call = |member: Member| {
+                let (name, request, budget) = (name.clone(), request.clone(), budget.clone());
+                async move {
+                    let answer = match member.obstacle {
+                        Some(obstacle) => Err(Error::Unavailable(obstacle)),
+                        None => member.store.label_values(name, request, budget).await,
+                    };
+                    (member.name, answer)
+                }
+            };
+            self.joined(&request, call).await
+        }
+        .boxed()
+    }
+}
