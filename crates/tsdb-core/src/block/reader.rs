@@ -180,7 +180,7 @@ impl Reader {
         &self,
         matchers: &[Matcher],
         budget: &Budget,
-        gather: impl Fn(&mut Resolver<'_>, &SeriesEntry, &mut HashSet<u32>) -> Result<()>,
+        gather: impl Fn(&mut Resolver, &SeriesEntry, &mut HashSet<u32>) -> Result<()>,
     ) -> Result<Vec<String>> {
         let mut resolver = self.index.lookup().resolver(budget)?;
         let mut series = self.index.series();
@@ -240,7 +240,7 @@ pub struct Selection<'a> {
     references: std::vec::IntoIter<u32>,
     range: TimeRange,
     series: SeriesReader<'a>,
-    resolver: Resolver<'a>,
+    resolver: Resolver,
     entry: SeriesEntry,
 }
 

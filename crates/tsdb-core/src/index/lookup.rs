@@ -3,6 +3,7 @@
 //! They lie in the index itself, or in an index header that holds a copy of them.
 
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{Budget, Labels, Reservation};
@@ -24,7 +25,7 @@ const LOOKUP_WINDOW_BYTES: usize = 4 * 1024;
 pub struct Lookup {
     file: SealedFile,
     version: Version,
-    symbols: SymbolTable,
+    symbols: Arc<SymbolTable>,
     offsets: OffsetTable,
     _held: Reservation,
 }
@@ -45,7 +46,7 @@ impl Lookup {
         let window = LOAD_WINDOW_BYTES.min(usize::try_from(file.size_bytes()).unwrap_or(0));
         let mut held = budget.reserve(window)?;
         let version = table.version;
-        let symbols = SymbolTable::load(&mut reader, symbols, version)?;
+        let symbols = Arc::new(SymbolTable::load(&mut reader, symbols, version)?);
         held.grow(symbols.size_bytes())?;
         let offsets = OffsetTable::load(&mut reader, table)?;
         held.resize(symbols.size_bytes() + offsets.size_bytes())?;
@@ -95,9 +96,12 @@ impl Lookup {
     }
 
     /// Turns symbol references into texts, each read once.
-    pub fn resolver<'a>(&'a self, budget: &Budget) -> Result<Resolver<'a>> {
+    ///
+    /// # Errors
+    /// When `budget` has no room for a window over the file.
+    pub fn resolver(&self, budget: &Budget) -> Result<Resolver> {
         Ok(Resolver {
-            lookup: self,
+            symbols: Arc::clone(&self.symbols),
             reader: self.reader(),
             texts: String::new(),
             places: HashMap::default(),
@@ -148,15 +152,15 @@ impl LabelIndex for Lookup {
 
 /// Turns symbol references into texts. Keeps what it read, for one request.
 #[derive(Debug)]
-pub struct Resolver<'a> {
-    lookup: &'a Lookup,
+pub struct Resolver {
+    symbols: Arc<SymbolTable>,
     reader: ReadAhead,
     texts: String,
     places: HashMap<u32, (usize, usize), foldhash::fast::RandomState>,
     held: Reservation,
 }
 
-impl Resolver<'_> {
+impl Resolver {
     /// The text of a reference.
     ///
     /// # Errors
@@ -192,7 +196,7 @@ impl Resolver<'_> {
             return Ok(*place);
         }
         let start = self.texts.len();
-        self.lookup.symbols.append(&mut self.reader, reference, &mut self.texts)?;
+        self.symbols.append(&mut self.reader, reference, &mut self.texts)?;
         let place = (start, self.texts.len());
         self.held.grow(place.1 - place.0 + 32)?;
         self.places.insert(reference, place);

@@ -1,0 +1,244 @@
+//! Looks at the bucket again and again, loads what is new and lets go of what is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bucket::State;
+use bucket::filter::{self, Filters};
+use daemon::Context;
+use futures_util::stream::{self, StreamExt as _};
+use model::{BlockId, Budget};
+use tracing::{error, info, warn};
+use tsdb_core::block::Meta;
+
+use crate::block::{Block, name_of};
+use crate::blocks::{Blocks, Broken, Snapshot};
+use crate::bounds::Bound;
+use crate::error::Error;
+use crate::index_header::IndexHeaders;
+use crate::metrics::Metrics;
+use crate::remote::Remote;
+
+/// Wait after the first failure; doubles with each further one.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait after a failure.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Which blocks are served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Blocks that end before are not.
+    pub(crate) min_time: Bound,
+    /// Blocks that begin after are not.
+    pub(crate) max_time: Bound,
+    /// Blocks younger than this are not.
+    pub(crate) consistency_delay: Duration,
+    /// Blocks that were marked for deletion longer ago than this are not.
+    pub(crate) ignore_deletion_marks_delay: Duration,
+}
+
+/// Keeps the blocks as the bucket has them.
+#[derive(Debug)]
+pub(crate) struct Sync {
+    /// The bucket as it was last seen.
+    pub(crate) view: bucket::View,
+    /// Which blocks are served.
+    pub(crate) rules: Rules,
+    /// Ranged reads.
+    pub(crate) remote: Arc<Remote>,
+    /// Index headers.
+    pub(crate) headers: IndexHeaders,
+    /// Where the blocks are kept.
+    pub(crate) blocks: Arc<Blocks>,
+    /// The account of what blocks keep in memory.
+    pub(crate) budget: Budget,
+    /// Counts.
+    pub(crate) metrics: Metrics,
+    /// Blocks that are loaded at once.
+    pub(crate) load_concurrency: usize,
+    /// Troubles that were told already.
+    pub(crate) told: BTreeSet<String>,
+}
+
+impl Sync {
+    /// Looks every `interval` until the process stops. The first success makes the store ready.
+    pub(crate) async fn run(mut self, interval: Duration, context: Context) -> anyhow::Result<()> {
+        let mut retry = RETRY_FIRST;
+        loop {
+            let looked = tokio::select! {
+                looked = self.once(context.clock.now_ms()) => looked,
+                () = context.tasks.stopping() => return Ok(()),
+            };
+            self.metrics.count_sync(looked.is_ok());
+            let wait = match looked {
+                Ok(()) => {
+                    context.readiness.set_ready();
+                    retry = RETRY_FIRST;
+                    interval
+                }
+                Err(error) => {
+                    warn!(retry_seconds = retry.as_secs(), "cannot look at the bucket: {error}");
+                    if !self.blocks.now().is_complete {
+                        context.readiness.set_not_ready(format!("the bucket: {error}"));
+                    }
+                    let wait = retry;
+                    retry = (2 * retry).min(RETRY_MAX);
+                    wait.min(interval.max(RETRY_FIRST))
+                }
+            };
+            if !context.tasks.sleep(wait).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks once. Blocks that cannot be loaded are named and hold nothing up.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed; the blocks stay as they were.
+    pub(crate) async fn once(&mut self, now_ms: i64) -> bucket::Result<()> {
+        let store = Arc::clone(self.remote.store());
+        let seen = self.view.sync(&*store).await?;
+        self.tell_troubles(&seen);
+        let filtered = filter::apply(&seen, &self.filters(now_ms), now_ms);
+        self.metrics.set_states(&filtered.states);
+        let before = self.blocks.now();
+        let mut next = Snapshot { is_complete: true, ..Snapshot::default() };
+        let mut wanted = Vec::new();
+        for (id, meta) in filtered.kept {
+            match before.loaded.get(&id) {
+                Some(block) => drop(next.loaded.insert(id, Arc::clone(block))),
+                None => wanted.push(meta),
+            }
+        }
+        self.keep_unread(&seen, &before, &mut next);
+        self.load(wanted, &before, &mut next).await;
+        if !next.broken.is_empty() {
+            keep_replaced(&seen, &before, &mut next);
+        }
+        self.let_go(&before, &next);
+        self.metrics.set_cached_bytes(self.remote.cached_bytes());
+        self.metrics.set_loaded(next.loaded.len(), now_ms);
+        self.blocks.replace(next);
+        self.remove_local(&seen);
+        Ok(())
+    }
+
+    fn filters(&self, now_ms: i64) -> Filters {
+        let ms = |it: Duration| i64::try_from(it.as_millis()).unwrap_or(i64::MAX);
+        Filters {
+            min_time_ms: self.rules.min_time.at(now_ms),
+            max_time_ms: self.rules.max_time.at(now_ms),
+            consistency_delay_ms: ms(self.rules.consistency_delay),
+            ignore_deletion_marks_delay_ms: ms(self.rules.ignore_deletion_marks_delay),
+        }
+    }
+
+    fn tell_troubles(&mut self, seen: &bucket::Snapshot) {
+        let texts: BTreeSet<String> = seen.troubles.iter().map(|it| it.text.clone()).collect();
+        for trouble in seen.troubles.iter().filter(|it| !self.told.contains(&it.text)) {
+            warn!(block = %trouble.id, "{}", trouble.text);
+            self.metrics.count_damage(&trouble.id.to_string());
+        }
+        self.told = texts;
+    }
+
+    /// Blocks that could not be seen this time: loaded ones stay, unfinished ones are missing.
+    fn keep_unread(&self, seen: &bucket::Snapshot, before: &Snapshot, next: &mut Snapshot) {
+        for (id, block) in &seen.blocks {
+            match &block.state {
+                State::Failed(_) => {
+                    if let Some(loaded) = before.loaded.get(id) {
+                        next.loaded.insert(*id, Arc::clone(loaded));
+                    }
+                }
+                State::Incomplete { meta, missing } => {
+                    let reason = format!("the bucket lacks {}", missing.join(", "));
+                    next.broken.insert(*id, Broken { meta: Arc::clone(meta), reason });
+                }
+                State::Loaded(_) | State::NoMeta | State::Corrupt(_) => {}
+            }
+        }
+    }
+
+    async fn load(&self, wanted: Vec<Arc<Meta>>, before: &Snapshot, next: &mut Snapshot) {
+        let mut loads = stream::iter(wanted)
+            .map(|meta| async move {
+                let loaded = self.load_one(&meta).await;
+                (meta, loaded)
+            })
+            .buffer_unordered(self.load_concurrency);
+        while let Some((meta, loaded)) = loads.next().await {
+            self.metrics.count_load(loaded.is_ok());
+            let id = meta.ulid;
+            match loaded {
+                Ok(block) => {
+                    info!(block = %id, "loaded {}", name_of(&meta));
+                    next.loaded.insert(id, Arc::new(block));
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    let is_known = before.broken.get(&id).is_some_and(|it| it.reason == reason);
+                    if !is_known {
+                        let name = name_of(&meta);
+                        error!(
+                            block = %id, is_transient = error.is_transient(),
+                            "cannot load {name}: {reason}; the other blocks answer without it"
+                        );
+                    }
+                    if error.is_damage() {
+                        self.metrics.count_damage(&id.to_string());
+                    }
+                    next.broken.insert(id, Broken { meta, reason });
+                }
+            }
+        }
+    }
+
+    async fn load_one(&self, meta: &Arc<Meta>) -> Result<Block, Error> {
+        let header = self.headers.open(&self.remote, meta.ulid, &self.budget).await?;
+        Block::new(Arc::clone(meta), header).map_err(|error| Error::Damaged {
+            key: bucket::layout::meta_key(meta.ulid),
+            damage: tsdb_core::Damage::new("external labels", 0, error.to_string()),
+        })
+    }
+
+    fn let_go(&self, before: &Snapshot, next: &Snapshot) {
+        for (id, block) in &before.loaded {
+            if !next.loaded.contains_key(id) {
+                info!(block = %id, "let go of {}", block.name());
+                self.metrics.count_drop();
+            }
+        }
+    }
+
+    /// Removes local files of blocks that are no longer in the bucket.
+    fn remove_local(&self, seen: &bucket::Snapshot) {
+        let gone = |it: &BlockId| !seen.blocks.contains_key(it);
+        self.headers.kept().into_iter().filter(gone).for_each(|it| self.headers.remove(it));
+    }
+}
+
+/// While a block cannot be loaded, those that it replaces go on answering: nobody is to miss
+/// samples that are there.
+fn keep_replaced(seen: &bucket::Snapshot, before: &Snapshot, next: &mut Snapshot) {
+    let broken: BTreeMap<BlockId, &Broken> =
+        next.broken.iter().map(|(id, broken)| (*id, broken)).collect();
+    let is_replaced = |block: &Block| {
+        let sources = &block.meta().compaction.sources;
+        broken.values().any(|it| sources.iter().all(|s| it.meta.compaction.sources.contains(s)))
+    };
+    let kept: Vec<(BlockId, Arc<Block>)> = before
+        .loaded
+        .iter()
+        .filter(|(id, block)| {
+            let is_there = seen.blocks.get(id).is_some_and(|it| it.state.meta().is_some());
+            is_there && is_replaced(block)
+        })
+        .map(|(id, block)| (*id, Arc::clone(block)))
+        .collect();
+    for (id, block) in kept {
+        next.loaded.entry(id).or_insert(block);
+    }
+}
