@@ -33,15 +33,21 @@ pub fn shared_or_skip() -> Option<PathBuf> {
 /// # Panics
 /// When the file cannot be read or a line is not JSON; golden data is never damaged.
 pub fn read_jsonl_gz(path: &Path) -> Vec<serde_json::Value> {
+    let lines = read_lines_gz(path);
+    let parsed = lines.iter().map(|line| {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    });
+    parsed.collect()
+}
+
+/// Every line of a gzipped text.
+///
+/// # Panics
+/// When the file cannot be read.
+pub fn read_lines_gz(path: &Path) -> Vec<String> {
     let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let lines = BufReader::new(MultiGzDecoder::new(BufReader::new(file))).lines();
-    lines
-        .map(|line| {
-            let line = line.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            serde_json::from_str(&line)
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        })
-        .collect()
+    lines.map(|line| line.unwrap_or_else(|error| panic!("{}: {error}", path.display()))).collect()
 }
 
 /// A float from the 16 hex digits of its bits.

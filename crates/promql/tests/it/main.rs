@@ -7,6 +7,7 @@ mod memory;
 mod parse;
 mod parse_limits;
 mod parse_numbers;
+mod parse_tree;
 mod plan;
 mod random;
 mod script;
