@@ -1,0 +1,180 @@
+//! Which blocks the rules look at: functions of what a sync saw and of time.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bucket::filter;
+use bucket::marker::Found;
+use bucket::{Block, Snapshot, State};
+use model::BlockId;
+use tsdb_core::block::Meta;
+
+use crate::retention::{Candidate, Resolution};
+
+/// Which blocks the rules apply to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope {
+    pub(crate) consistency_delay: Duration,
+    pub(crate) min_time_ms: i64,
+    pub(crate) max_time_ms: i64,
+}
+
+/// The blocks that retention decides about.
+///
+/// Left out are blocks outside of the scope, those that carry a mark already, be it readable or
+/// not, and those of which not everything could be read this time.
+pub(crate) fn candidates(snapshot: &Snapshot, scope: &Scope, now_ms: i64) -> Vec<Candidate> {
+    let unsure = unsure(snapshot);
+    let candidates = snapshot.blocks.iter().filter_map(|(&id, block)| {
+        let meta = meta(block)?;
+        // A time that was left out reads as zero and would be older than every retention.
+        let is_sound = meta.ulid == id && meta.min_time_ms < meta.max_time_ms;
+        let is_inside = filter::in_time(meta, scope.min_time_ms, scope.max_time_ms)
+            && !filter::is_too_fresh(meta, now_ms, whole_ms(scope.consistency_delay));
+        let is_open = block.deletion == Found::Absent && !unsure.contains(&id);
+        // Nobody said how long samples of another resolution are to be kept.
+        let resolution = Resolution::from_ms(meta.thanos.downsample.resolution_ms)?;
+        let max_time_ms = meta.max_time_ms;
+        (is_sound && is_inside && is_open).then_some(Candidate { id, max_time_ms, resolution })
+    });
+    candidates.collect()
+}
+
+/// The blocks whose mark is older than the delay, whatever else they are: whole, damaged, or what
+/// an interrupted deletion left.
+pub(crate) fn due(snapshot: &Snapshot, delete_delay: Duration, now_ms: i64) -> Vec<BlockId> {
+    let delay_ms = whole_ms(delete_delay);
+    let due = snapshot.blocks.iter().filter(|(id, block)| {
+        let mark = block.deletion.mark().filter(|it| it.id == **id);
+        mark.is_some_and(|it| filter::is_mark_older(it, now_ms, delay_ms))
+    });
+    due.map(|(id, _)| *id).collect()
+}
+
+pub(crate) fn whole_ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A meta that can be read, also where files are missing: their retention ends all the same.
+fn meta(block: &Block) -> Option<&Meta> {
+    match &block.state {
+        State::Loaded(meta) | State::Incomplete { meta, .. } => Some(meta),
+        State::NoMeta | State::Corrupt(_) | State::Failed(_) => None,
+    }
+}
+
+/// Blocks of which the next sync may see more.
+fn unsure(snapshot: &Snapshot) -> HashSet<BlockId> {
+    snapshot.troubles.iter().filter(|it| it.is_transient).map(|it| it.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bucket::marker::DeletionMark;
+    use bucket::view::Trouble;
+
+    use super::*;
+
+    const HOUR_MS: i64 = 3_600_000;
+    const SCOPE: Scope = Scope {
+        consistency_delay: Duration::from_mins(30),
+        min_time_ms: HOUR_MS,
+        max_time_ms: 100 * HOUR_MS,
+    };
+
+    fn id(made_h: u64) -> BlockId {
+        BlockId::from_parts(made_h * 3_600_000, 1)
+    }
+
+    fn meta(made_h: u64) -> Meta {
+        Meta::of_head(id(made_h), 2 * HOUR_MS, 4 * HOUR_MS)
+    }
+
+    fn block(state: State, deletion: Found<DeletionMark>) -> Block {
+        let (no_compact, no_downsample) = (Found::Absent, Found::Absent);
+        Block { state, files: vec![], deletion, no_compact, no_downsample }
+    }
+
+    fn check(meta: Meta, change: impl Fn(&mut Snapshot), is_candidate: bool) {
+        let mut snapshot = Snapshot::default();
+        let id = meta.ulid;
+        snapshot.blocks.insert(id, block(State::Loaded(Arc::new(meta)), Found::Absent));
+        change(&mut snapshot);
+        let candidates = candidates(&snapshot, &SCOPE, 10 * HOUR_MS);
+        assert_eq!(candidates.len(), usize::from(is_candidate), "{snapshot:?}");
+    }
+
+    fn changed(change: impl Fn(&mut Meta)) -> Meta {
+        let mut meta = meta(9);
+        change(&mut meta);
+        meta
+    }
+
+    #[test]
+    fn settled_unmarked_blocks_in_the_times_are_looked_at() {
+        let nothing = |_: &mut Snapshot| {};
+        check(meta(9), nothing, true);
+        check(meta(10), nothing, false);
+        let times = |min_h: i64, max_h: i64| {
+            changed(|it| (it.min_time_ms, it.max_time_ms) = (min_h * HOUR_MS, max_h * HOUR_MS))
+        };
+        check(times(-9, 0), nothing, false);
+        check(times(101, 103), nothing, false);
+        check(times(0, 0), nothing, false);
+        check(times(4, 2), nothing, false);
+        check(changed(|it| it.thanos.downsample.resolution_ms = 300_000), nothing, true);
+        check(changed(|it| it.thanos.downsample.resolution_ms = 1_000), nothing, false);
+        let mut compacted = meta(10);
+        "compactor".clone_into(&mut compacted.thanos.source);
+        check(compacted, nothing, true);
+    }
+
+    #[test]
+    fn what_is_not_known_for_sure_is_left_alone() {
+        let with = |state: State| {
+            move |it: &mut Snapshot| {
+                it.blocks.insert(id(9), block(state.clone(), Found::Absent));
+            }
+        };
+        check(meta(9), with(State::NoMeta), false);
+        check(meta(9), with(State::Corrupt("x".to_owned())), false);
+        check(meta(9), with(State::Failed("x".to_owned())), false);
+        check(meta(9), with(State::Loaded(Arc::new(meta(8)))), false);
+        let missing = vec!["index".to_owned()];
+        check(meta(9), with(State::Incomplete { meta: Arc::new(meta(9)), missing }), true);
+        for deletion in
+            [Found::Mark(DeletionMark::new(id(9), "", 0)), Found::Unreadable("x".to_owned())]
+        {
+            let marked = |it: &mut Snapshot| {
+                it.blocks.values_mut().for_each(|it| it.deletion = deletion.clone());
+            };
+            check(meta(9), marked, false);
+        }
+        let trouble = |is_transient| Trouble { id: id(9), text: String::new(), is_transient };
+        check(meta(9), |it| it.troubles.push(trouble(true)), false);
+        check(meta(9), |it| it.troubles.push(trouble(false)), true);
+    }
+
+    #[test]
+    fn a_mark_is_due_after_the_delay() {
+        let marked = |id, of| Found::Mark(DeletionMark::new(of, "", id * HOUR_MS));
+        let mut snapshot = Snapshot::default();
+        let add = |it: &mut Snapshot, hour: u64, deletion| {
+            let state = if hour == 3 { State::NoMeta } else { State::Corrupt("x".to_owned()) };
+            it.blocks.insert(id(hour), block(state, deletion));
+        };
+        add(&mut snapshot, 1, marked(100, id(1)));
+        add(&mut snapshot, 2, marked(101, id(2)));
+        add(&mut snapshot, 3, marked(99, id(3)));
+        add(&mut snapshot, 4, marked(0, id(1)));
+        add(&mut snapshot, 5, Found::Unreadable("x".to_owned()));
+        add(&mut snapshot, 6, Found::Absent);
+        let due = |now_ms| due(&snapshot, Duration::from_hours(36), now_ms);
+        assert_eq!(due(136 * HOUR_MS), [id(3)]);
+        assert_eq!(due(136 * HOUR_MS + 1), [id(1), id(3)]);
+        assert_eq!(due(i64::MAX), [id(1), id(2), id(3)]);
+        assert_eq!(due(0), []);
+    }
+}

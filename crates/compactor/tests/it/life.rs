@@ -1,0 +1,150 @@
+//! The life of a compactor: one iteration, many, a damaged block, a bucket that is not there.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use compactor::Compactor;
+use daemon::{Context, Running, SeededRandom, SystemClock};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::bucket_dir::{BucketDir, DAY_MS, id, now_ms};
+
+const DAY: Duration = Duration::from_hours(24);
+
+async fn start(flags: &[&str]) -> Running<Compactor> {
+    let flags: Vec<String> = ["--http-address=127.0.0.1:0", "--wait", "--downsampling.disable"]
+        .iter()
+        .chain(flags)
+        .map(|it| (*it).to_owned())
+        .collect();
+    let config = daemon::config_of::<Compactor>(&flags).unwrap();
+    let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SeededRandom::new(1)));
+    Running::start(config, Context::new("compact", clock, random)).await.unwrap()
+}
+
+/// Status line and body.
+async fn get(running: &Running<Compactor>, path: &str) -> String {
+    let mut stream = TcpStream::connect(running.service().http_address()).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// Waits until a page says something.
+async fn until(running: &Running<Compactor>, path: &str, expected: &str) -> String {
+    for _ in 0..200 {
+        let page = get(running, path).await;
+        if page.contains(expected) {
+            return page;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{path} never said {expected:?}: {}", get(running, path).await);
+}
+
+#[test]
+fn without_wait_one_iteration_is_done_and_the_process_ends() {
+    let bucket = BucketDir::new();
+    let now_ms = now_ms();
+    let (expired, kept, coarse) = (id(1), id(2), id(3));
+    bucket.write_block(expired, now_ms - 3 * DAY_MS, 0);
+    bucket.write_block(kept, now_ms - DAY_MS, 0);
+    bucket.write_block(coarse, now_ms - 3 * DAY_MS, 300_000);
+    let done = Command::new(env!("CARGO_BIN_EXE_compactor"))
+        .args([&bucket.flag(), "--http-address=127.0.0.1:0", "--downsampling.disable"])
+        .args(["--retention.resolution-raw=2d", "--data-dir=/tmp/unused"])
+        .output()
+        .unwrap();
+    let log = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.success(), "{log}");
+    assert!(log.contains("compaction and downsampling come in a later version"), "{log}");
+    assert!(log.contains("--data-dir is accepted without effect"), "{log}");
+    assert!(bucket.has(expired, "deletion-mark.json") && bucket.has(expired, "meta.json"));
+    assert!(!bucket.has(kept, "deletion-mark.json") && !bucket.has(coarse, "deletion-mark.json"));
+}
+
+#[tokio::test]
+async fn marked_blocks_and_given_up_uploads_go_and_a_damaged_block_stops_nothing() {
+    let bucket = BucketDir::new();
+    let now_ms = now_ms();
+    let [damaged, marked, fresh_mark, given_up, under_way, strange_mark, expired] =
+        [1, 2, 3, 4, 5, 6, 7].map(id);
+    for block in [damaged, marked, fresh_mark, strange_mark] {
+        bucket.write_block(block, now_ms - DAY_MS, 0);
+    }
+    bucket.write_block(expired, now_ms - 40 * DAY_MS, 0);
+    bucket.write(damaged, "meta.json", "{\"ulid\":");
+    bucket.set_age(damaged, "meta.json", 9 * DAY);
+    bucket.write_mark(marked, now_ms - 3 * DAY_MS);
+    bucket.write_mark(fresh_mark, now_ms - DAY_MS / 2);
+    bucket.write(strange_mark, "deletion-mark.json", "{\"id\":");
+    for block in [given_up, under_way] {
+        bucket.write(block, "index", "index");
+        bucket.write(block, "chunks/000001", "chunks");
+        bucket.set_age(block, "index", 9 * DAY);
+    }
+    bucket.set_age(given_up, "chunks/000001", 3 * DAY);
+    for file in ["index", "chunks/000001"] {
+        bucket.set_age(damaged, file, 9 * DAY);
+    }
+
+    let flags = [&*bucket.flag(), "--retention.resolution-raw=30d"];
+    let running = start(&flags).await;
+    until(&running, "/-/ready", "200 OK").await;
+    let metrics = until(&running, "/metrics", "thanos_compact_iterations_total 1").await;
+    for expected in [
+        "thanos_compact_blocks_cleaned_total 1",
+        "thanos_compact_aborted_partial_uploads_deletion_attempts_total 1",
+        "thanos_compact_halted 0",
+        "thanos_blocks_meta_synced{state=\"corrupted-meta-json\"} 1",
+        "thanos_blocks_meta_synced{state=\"no-meta-json\"} 2",
+        "thanos_blocks_meta_synced{state=\"marked-for-deletion\"} 1",
+        "thanos_delete_delay_seconds 172800",
+        "thanos_compact_blocks_marked_total{marker=\"deletion-mark.json\",reason=\"retention\"} 1",
+    ] {
+        assert!(metrics.contains(expected), "{expected} is missing in {metrics}");
+    }
+    let left = [damaged, marked, fresh_mark, given_up, under_way, strange_mark]
+        .map(|it| bucket.has_any(it));
+    assert_eq!(left, [true, false, true, false, true, true]);
+    assert!(bucket.has(damaged, "chunks/000001"), "what cannot be read is not lost");
+    assert!(bucket.has(expired, "deletion-mark.json"));
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn new_blocks_are_seen_and_what_was_interrupted_is_finished() {
+    let bucket = BucketDir::new();
+    let flags = [&*bucket.flag(), "--wait-interval=200ms", "--retention.resolution-raw=30d"];
+    let running = start(&flags).await;
+    until(&running, "/-/ready", "200 OK").await;
+    let now_ms = now_ms();
+    let (late, torn) = (id(1), id(2));
+    bucket.write_block(late, now_ms - 40 * DAY_MS, 0);
+    // What a crash leaves behind its first and before its last step.
+    bucket.write(torn, "chunks/000001", "chunks");
+    bucket.write_mark(torn, now_ms - 3 * DAY_MS);
+    until(&running, "/metrics", "thanos_compact_blocks_cleaned_total 1").await;
+    until(&running, "/metrics", "reason=\"retention\"} 1").await;
+    assert!(bucket.has(late, "deletion-mark.json") && !bucket.has_any(torn));
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_waited_for() {
+    // Nothing listens on the discard port.
+    let config = "--objstore.config={type: S3, config: {bucket: b, endpoint: '127.0.0.1:9', \
+                  insecure: true, access_key: a, secret_key: s, max_retries: 1}}";
+    let running = start(&[config]).await;
+    let page = until(&running, "/-/ready", "the bucket cannot be read").await;
+    assert!(page.contains("503"), "{page}");
+    assert!(get(&running, "/-/healthy").await.contains("200 OK"));
+    until(&running, "/metrics", "thanos_compact_retries_total 2").await;
+    let metrics = get(&running, "/metrics").await;
+    assert!(metrics.contains("thanos_blocks_meta_sync_failures_total"), "{metrics}");
+    running.stop().await.unwrap();
+}

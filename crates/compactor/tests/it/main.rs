@@ -1,0 +1,7 @@
+//! The compactor as a whole: its flags, its life, and what it does to a bucket.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "the buckets of these tests are directories")]
+
+mod bucket_dir;
+mod flags;
+mod life;
