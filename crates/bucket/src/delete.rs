@@ -20,7 +20,8 @@ pub async fn delete(store: &dyn ObjectStore, id: BlockId) -> Result<usize> {
     let files = layout::list_block(store, id).await?;
     store.delete(&layout::meta_key(id)).await?;
     let others = files.iter().filter(|it| it.path != META_FILE && it.path != DELETION_MARK);
-    stream::iter(others.map(|it| layout::key(id, &it.path)))
+    let others: Vec<String> = others.map(|it| layout::key(id, &it.path)).collect();
+    stream::iter(others)
         .map(|key| async move { store.delete(&key).await })
         .buffer_unordered(PARALLEL)
         .try_collect::<()>()
