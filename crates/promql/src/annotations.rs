@@ -148,8 +148,7 @@ impl Notes {
 
     /// A classic bucket without a bound.
     pub(crate) fn bad_bucket_label(&self, value: &str, span: Span) {
-        let text =
-            format!("bucket label \"le\" is missing or has a malformed value of {value:?}");
+        let text = format!("bucket label \"le\" is missing or has a malformed value of {value:?}");
         self.warn(&text, span);
     }
 
@@ -210,8 +209,7 @@ mod tests {
     fn repairs_are_summed_up() {
         let notes = Notes::default();
         for (time_ms, change) in [(60_000, 5.0), (0, 10.0)] {
-            let buckets =
-                ForcedMonotonicity { lowest: 0.1, highest: 2.0, largest_change: change };
+            let buckets = ForcedMonotonicity { lowest: 0.1, highest: 2.0, largest_change: change };
             notes.forced_monotonicity(buckets, time_ms, Span::new(0, 1));
         }
         let infos = notes.take().infos("x");

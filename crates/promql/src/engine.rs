@@ -15,7 +15,7 @@ use crate::eval::select::{Around, histogram_met};
 use crate::eval::source::Series as _;
 use crate::eval::{Context, Evaluator, collect, duration_ms, is_vector};
 use crate::kernel::{drop_stale, meets_histogram};
-use crate::row::{Grid, Presence, Row};
+use crate::row::{Grid, Presence, Row, Steps};
 use crate::storage::Storage;
 use crate::workers::Workers;
 
@@ -106,14 +106,37 @@ impl Series {
     }
 
     /// Times in ms since the Unix epoch and values, in order of time.
-    pub fn points(&self) -> Box<dyn Iterator<Item = (i64, f64)> + '_> {
-        match &self.points {
-            Points::Row { grid, values, present } => {
-                Box::new(present.iter().map(|step| (grid.time_ms(step), values[step])))
-            }
+    pub fn points(&self) -> PointIter<'_> {
+        PointIter(match &self.points {
+            Points::Row { grid, values, present } => Source::Row(*grid, values, present.iter()),
             Points::Samples(columns) => {
-                Box::new(columns.timestamps_ms.iter().copied().zip(columns.values.iter().copied()))
+                Source::Samples(columns.timestamps_ms.iter(), columns.values.iter())
             }
+        })
+    }
+}
+
+/// Times in ms and values of a [`Series`], in order of time.
+#[derive(Clone, Debug)]
+pub struct PointIter<'a>(Source<'a>);
+
+#[derive(Clone, Debug)]
+enum Source<'a> {
+    Row(Grid, &'a [f64], Steps<'a>),
+    Samples(std::slice::Iter<'a, i64>, std::slice::Iter<'a, f64>),
+}
+
+impl Iterator for PointIter<'_> {
+    type Item = (i64, f64);
+
+    #[inline]
+    fn next(&mut self) -> Option<(i64, f64)> {
+        match &mut self.0 {
+            Source::Row(grid, values, steps) => {
+                let step = steps.next()?;
+                Some((grid.time_ms(step), values[step]))
+            }
+            Source::Samples(times, values) => Some((*times.next()?, *values.next()?)),
         }
     }
 }

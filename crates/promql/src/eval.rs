@@ -6,6 +6,7 @@
 
 pub(crate) mod absent;
 pub(crate) mod aggregate;
+pub(crate) mod batch;
 pub(crate) mod binary;
 pub(crate) mod call;
 pub(crate) mod count_values;

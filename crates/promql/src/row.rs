@@ -91,18 +91,8 @@ impl Presence {
     }
 
     /// The steps that hold a value, in order.
-    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words.iter().enumerate().flat_map(|(index, word)| {
-            let mut rest = *word;
-            std::iter::from_fn(move || {
-                if rest == 0 {
-                    return None;
-                }
-                let bit = usize::try_from(rest.trailing_zeros()).unwrap_or(0);
-                rest &= rest - 1;
-                Some(index * WORD + bit)
-            })
-        })
+    pub fn iter(&self) -> Steps<'_> {
+        Steps { words: self.words.iter(), rest: 0, next: 0 }
     }
 
     #[inline]
@@ -159,6 +149,31 @@ impl Presence {
 
     fn capacity_bytes(&self) -> usize {
         8 * self.words.capacity()
+    }
+}
+
+/// The steps of a [`Presence`] that hold a value, in order.
+#[derive(Clone, Debug)]
+pub struct Steps<'a> {
+    words: std::slice::Iter<'a, u64>,
+    /// What is left of the word that was taken last.
+    rest: u64,
+    /// The first step of the word after it.
+    next: usize,
+}
+
+impl Iterator for Steps<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.rest == 0 {
+            self.rest = *self.words.next()?;
+            self.next += WORD;
+        }
+        let bit = usize::try_from(self.rest.trailing_zeros()).unwrap_or(0);
+        self.rest &= self.rest - 1;
+        Some(self.next - WORD + bit)
     }
 }
 

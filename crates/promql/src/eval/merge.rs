@@ -1,8 +1,9 @@
 //! Rows whose labels became equal, mostly because their metric names were taken away.
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use model::time::METRIC_NAME;
 use model::{Labels, Reservation};
 
@@ -51,7 +52,8 @@ struct Joined {
     /// Rows pass one by one while this holds.
     distinct: bool,
     /// Hashes of the label sets that passed.
-    passed: HashSet<Labels>,
+    passed: HashSet<u64>,
+    hasher: DefaultHashBuilder,
     reservation: Reservation,
     held: Option<Held>,
 }
@@ -64,6 +66,7 @@ impl Joined {
             drop_names,
             distinct: stream.distinct_without_name,
             passed: HashSet::new(),
+            hasher: DefaultHashBuilder::default(),
             reservation: context.reservation()?,
             held: None,
         })
@@ -86,7 +89,7 @@ impl Joined {
         let mut row = first;
         loop {
             self.context.cancel.check()?;
-            if self.passed.contains(&row.labels) {
+            if !self.passed.is_empty() && self.passed.contains(&self.hasher.hash_one(&row.labels)) {
                 return Err(Error::execution(SAME_LABELSET));
             }
             if let Some(place) = places.get(&row.labels) {
@@ -104,6 +107,9 @@ impl Joined {
     }
 }
 
+/// Bytes of a table entry for a hash.
+const HASH_BYTES: usize = 16;
+
 /// Bytes of a table entry for a label set that is shared.
 const ENTRY_BYTES: usize = 48;
 
@@ -120,8 +126,8 @@ impl Rows for Joined {
         let more = self.rename(row);
         if self.distinct && !more {
             if self.drop_names {
-                self.reservation.grow(row.labels.size_bytes() + ENTRY_BYTES)?;
-                self.passed.insert(row.labels.clone());
+                self.reservation.grow(HASH_BYTES)?;
+                self.passed.insert(self.hasher.hash_one(&row.labels));
             }
             return Ok(true);
         }

@@ -1,15 +1,11 @@
-//! Functions over range vectors: one series in, one row out, some series at once where there are
-//! threads for it.
+//! Functions over range vectors: one series in, one row out.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use model::{Columns, Labels, Reservation};
-use parking_lot::Mutex;
-
 use crate::ast::{Call, Expr, Span};
-use crate::cancel::{Cancel, Pace};
+use crate::cancel::Pace;
 use crate::error::Error;
+use crate::eval::batch::{Batches, Kernel, Work};
 use crate::eval::merge::{Unique, drop_name};
 use crate::eval::scalar::Scalars;
 use crate::eval::select::{Around, has_one_name, histogram_met};
@@ -17,10 +13,6 @@ use crate::eval::source::{Computed, Series};
 use crate::eval::{Context, Evaluator, Rows, Stream, duration_ms};
 use crate::kernel::{RangeFunction, Windows, drop_stale, meets_histogram, range_function};
 use crate::row::{Grid, Row};
-use crate::workers::Task;
-
-/// Series that a worker takes at once; enough for one hand-over to cost nothing beside them.
-const BATCH_PER_WORKER: usize = 16;
 
 impl<'a> Evaluator<'a> {
     /// A function over a range vector.
@@ -39,25 +31,14 @@ impl<'a> Evaluator<'a> {
             }
         }
         let source = below.range_source(call, grid)?;
-        let plan = Plan {
-            function,
-            windows: source.windows,
-            scalars,
-            cancel: self.context.cancel.clone(),
-        };
+        let plan = Plan { function, windows: source.windows, scalars };
         let rows = RangeCall {
-            plan: Arc::new(plan),
-            series: source.series,
+            batches: Batches::new(self.context, plan, source.series, grid.steps)?,
             unique: (!source.one_name && !function.keeps_name())
                 .then(|| Unique::new(self.context))
                 .transpose()?,
             span: span_of(call),
-            spare: Vec::new(),
-            ready: VecDeque::new(),
-            reservation: self.context.reservation()?,
-            pace: self.context.pace(),
             context: Arc::clone(self.context),
-            ended: false,
         };
         Ok(Stream::new(rows, !function.keeps_name() || source.one_name))
     }
@@ -112,10 +93,9 @@ struct Plan {
     function: RangeFunction,
     windows: Windows,
     scalars: Scalars,
-    cancel: Cancel,
 }
 
-impl Plan {
+impl Kernel for Plan {
     fn evaluate(&self, work: &mut Work, pace: &mut Pace) -> Result<(), Error> {
         let Work { labels, columns, row } = work;
         row.reset(labels.clone(), self.windows.grid.steps);
@@ -128,111 +108,35 @@ impl Plan {
     }
 }
 
-/// One series on its way through the kernel; the buffers are used again.
-#[derive(Default)]
-struct Work {
-    labels: Labels,
-    columns: Columns,
-    row: Row,
-}
-
 struct RangeCall {
     context: Arc<Context>,
-    plan: Arc<Plan>,
-    series: Box<dyn Series>,
+    batches: Batches<Plan>,
     /// Set where dropping the metric name may make series equal.
     unique: Option<Unique>,
     span: Span,
-    spare: Vec<Work>,
-    ready: VecDeque<Work>,
-    reservation: Reservation,
-    pace: Pace,
-    ended: bool,
 }
 
 impl Rows for RangeCall {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        loop {
-            let Some(mut work) = self.ready.pop_front() else {
-                if self.ended {
-                    return Ok(false);
-                }
-                self.fill()?;
-                continue;
-            };
+        while let Some(mut work) = self.batches.next()? {
             let any = !work.row.present.is_empty();
             if any {
                 std::mem::swap(row, &mut work.row);
-                self.finish(row)?;
             }
-            self.spare.push(work);
+            self.batches.give_back(work);
             if any {
+                self.finish(row)?;
                 return Ok(true);
             }
         }
+        Ok(false)
     }
 }
 
 impl RangeCall {
-    /// Pulls and evaluates some series. Their order stays, so the number of workers never shows.
-    fn fill(&mut self) -> Result<(), Error> {
-        let width = self.context.workers.width().max(1);
-        let wanted = if width == 1 { 1 } else { width * BATCH_PER_WORKER };
-        let mut batch = Vec::with_capacity(wanted);
-        while batch.len() < wanted {
-            let mut work = self.spare.pop().unwrap_or_default();
-            let Some(labels) = self.series.next(&mut work.columns)? else {
-                self.ended = true;
-                break;
-            };
-            work.labels = labels;
-            batch.push(work);
-        }
-        if batch.len() <= 1 {
-            for work in &mut batch {
-                self.plan.evaluate(work, &mut self.pace)?;
-            }
-            self.ready.extend(batch);
-            return Ok(());
-        }
-        let row_bytes = 9 * self.plan.windows.grid.steps;
-        let bytes: usize = batch.iter().map(|it| it.columns.capacity_bytes() + row_bytes).sum();
-        if bytes > self.reservation.bytes() {
-            self.reservation.resize(bytes)?;
-        }
-        self.spread(batch, width)
-    }
-
-    /// Has the workers evaluate a batch, a run of neighbours each.
-    fn spread(&mut self, mut batch: Vec<Work>, width: usize) -> Result<(), Error> {
-        type Slot = Arc<Mutex<Option<Result<Vec<Work>, Error>>>>;
-        let share = batch.len().div_ceil(width);
-        let mut tasks: Vec<Task> = Vec::with_capacity(width);
-        let mut slots: Vec<Slot> = Vec::with_capacity(width);
-        while !batch.is_empty() {
-            let rest = batch.split_off(share.min(batch.len()));
-            let mut mine = std::mem::replace(&mut batch, rest);
-            let slot: Slot = Arc::default();
-            let (plan, answer) = (Arc::clone(&self.plan), Arc::clone(&slot));
-            tasks.push(Box::new(move || {
-                let mut pace = Pace::new(plan.cancel.clone());
-                let done = mine.iter_mut().try_for_each(|it| plan.evaluate(it, &mut pace));
-                *answer.lock() = Some(done.map(|()| mine));
-            }));
-            slots.push(slot);
-        }
-        self.context.workers.run(tasks);
-        for slot in slots {
-            let answer = slot.lock().take();
-            let lost = || Error::execution("a worker ended without an answer");
-            self.ready.extend(answer.ok_or_else(lost)??);
-        }
-        Ok(())
-    }
-
     /// Remarks on the row and takes its name away.
     fn finish(&mut self, row: &mut Row) -> Result<(), Error> {
-        let function = self.plan.function;
+        let function = self.batches.kernel().function;
         if function == RangeFunction::Quantile {
             self.remark_on_quantiles(row);
         }
@@ -257,12 +161,12 @@ impl RangeCall {
 impl RangeCall {
     /// Warns of quantiles outside 0 to 1 at steps that have samples.
     fn remark_on_quantiles(&self, row: &Row) {
-        let steps = match &self.plan.scalars {
+        let steps = match &self.batches.kernel().scalars {
             Scalars::Same(_) => 1,
             Scalars::Each(values) => values.len(),
         };
         for step in row.present.iter().take(steps) {
-            let q = self.plan.scalars.at(step);
+            let q = self.batches.kernel().scalars.at(step);
             if !(0.0..=1.0).contains(&q) {
                 self.context.notes.invalid_quantile(q, self.span);
             }

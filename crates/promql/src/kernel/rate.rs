@@ -88,9 +88,9 @@ impl Inside {
     /// when the border is at most 1.1 average intervals away, half an interval otherwise, and for
     /// a counter never to before it was zero.
     fn extrapolation(&self, is_counter: bool, start_ms: i64, end_ms: i64) -> f64 {
-        let mut to_start = float(self.first_ms - start_ms) / 1000.0;
-        let mut to_end = float(end_ms - self.last_ms) / 1000.0;
-        let sampled = float(self.last_ms - self.first_ms) / 1000.0;
+        let mut to_start = float(self.first_ms.saturating_sub(start_ms)) / 1000.0;
+        let mut to_end = float(end_ms.saturating_sub(self.last_ms)) / 1000.0;
+        let sampled = float(self.last_ms.saturating_sub(self.first_ms)) / 1000.0;
         let average = sampled / count(self.intervals);
         let threshold = average * 1.1;
         if to_start >= threshold {
@@ -144,7 +144,7 @@ pub(crate) fn of_last_two(
             gain -= values[before];
         }
         if per_second {
-            gain /= float(ts[last] - ts[before]) / 1000.0;
+            gain /= float(ts[last].saturating_sub(ts[before])) / 1000.0;
         }
         row.put(step, gain);
     })

@@ -26,7 +26,7 @@ pub(crate) fn fit(ts: &[i64], values: &[f64], zero_ms: i64) -> Line {
     let (mut xy_sum, mut xx_sum) = (Kahan::default(), Kahan::default());
     for (time_ms, y) in ts.iter().zip(values) {
         n += 1.0;
-        let x = float(time_ms - zero_ms) / 1e3;
+        let x = float(time_ms.saturating_sub(zero_ms)) / 1e3;
         x_sum.add(x);
         y_sum.add(*y);
         xy_sum.add(x * y);

@@ -149,3 +149,21 @@ fn samples_are_counted_and_bounded() {
         [5000, 6000, 7000, 8000, 9000]
     );
 }
+
+#[test]
+fn an_aggregation_forgets_its_input() {
+    let mut series = Vec::new();
+    for number in 0..2000 {
+        let number = format!("{number:04}");
+        let mut columns = Columns::default();
+        (0..60).for_each(|it| columns.push_float(it * 60_000, 1.0));
+        let pairs = [("__name__", "m_total"), ("n", &*number)];
+        series.push((Labels::from_sorted(pairs), columns));
+    }
+    let mut session = session(Memory::new(series));
+    // 2,000 rows of 3,601 steps would be 65 MB.
+    session.budget = Budget::unlimited().child("query", 1 << 20);
+    let answer = hour(&Engine::default(), "sum(increase(m_total[5m])) / 2", &session).unwrap();
+    assert_eq!(answer.stats.samples, 120_000);
+    assert!(answer.stats.peak_bytes < 400_000, "{:?}", answer.stats);
+}
