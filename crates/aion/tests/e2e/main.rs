@@ -4,6 +4,7 @@
 
 mod blocks;
 mod cluster;
+mod containers;
 mod crash;
 mod flow;
 mod queries;
