@@ -58,7 +58,9 @@ proptest! {
     }
 
     #[test]
-    fn any_meta_characters_are_compiled_or_refused(pattern in r"[\[\](){}|*+?^$.\\:<>,=!\-iPpQEx0-9a-c]{0,24}") {
+    fn any_meta_characters_are_compiled_or_refused(
+        pattern in r"[\[\](){}|*+?^$.\\:<>,=!\-iPpQEx0-9a-c]{0,24}",
+    ) {
         if let Ok(regex) = Regex::new(&pattern) {
             let ast = parse::parse(&pattern).unwrap();
             let simulation = Nfa::new(&ast).unwrap();

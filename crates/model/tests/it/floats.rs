@@ -108,7 +108,10 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_parsed_or_refused(text in any::<String>(), odd in "[-+0-9a-fxpPeEinfT:Z_.,]{0,20}") {
+    fn any_text_is_parsed_or_refused(
+        text in any::<String>(),
+        odd in "[-+0-9a-fxpPeEinfT:Z_.,]{0,20}",
+    ) {
         for text in [text, odd] {
             let _ = parse_go(&text);
             let _ = text_time::parse_time_ms(&text);
