@@ -154,9 +154,9 @@ async fn send_files(
     let (chunks, index) = files.split_at(files.len().saturating_sub(1));
     let mut sent = Vec::with_capacity(files.len());
     for group in [chunks, index] {
-        let sends = stream::iter(group)
-            .map(|file| send_file(store, id, file, listed))
-            .buffer_unordered(parallel.max(1));
+        // Made before the stream, so that the whole stays a future that threads can share.
+        let sends: Vec<_> = group.iter().map(|file| send_file(store, id, file, listed)).collect();
+        let sends = stream::iter(sends).buffer_unordered(parallel.max(1));
         sent.extend(sends.try_collect::<Vec<_>>().await?);
     }
     Ok(sent)

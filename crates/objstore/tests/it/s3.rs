@@ -10,7 +10,7 @@ use testkit::weed::Weed;
 use crate::environment;
 
 /// More objects than a listing's page, and a file of several parts, the last one short.
-const SCALE: Scale = Scale { listed_objects: 1_005, large_bytes: 17_000_001 };
+const SCALE: Scale = Scale { listed_objects: 1_005, large_bytes: 11_000_001 };
 
 fn s3(yaml: &str) -> S3Config {
     match Config::parse(yaml).unwrap().backend {
