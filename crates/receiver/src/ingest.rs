@@ -1,0 +1,247 @@
+//! From the bytes of a request to a durable write, and the thread that makes writes durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use daemon::{Clock, Context};
+use model::{Budget, Tenant};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+use tsdb_core::db::{Engine, OpenReport, Ticket, TicketState, WriteBatch};
+
+use crate::decode::{self, ProtobufLabels};
+use crate::metrics::Metrics;
+use crate::status::{self, WriteError};
+
+/// How often a committer without work looks whether it is to stop.
+const IDLE: Duration = Duration::from_millis(100);
+/// How long a rebuild that failed is waited for before the next one.
+const REBUILD_PAUSE: Duration = Duration::from_secs(1);
+/// Damaged spans and problems that are logged one by one.
+const LOGGED_MAX: usize = 50;
+
+/// Takes writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Ingest {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What requests in hand are charged to.
+    pub(crate) budget: Budget,
+    pub(crate) request_bytes_max: u64,
+    pub(crate) future: Duration,
+    wake: Sender<()>,
+    commits: watch::Receiver<u64>,
+}
+
+/// What a request came to, for metrics and logs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Size {
+    pub(crate) series: usize,
+    pub(crate) samples: usize,
+}
+
+/// The other end: what the committer needs.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    engine: Arc<Engine>,
+    metrics: Metrics,
+    context: Context,
+    woken: Receiver<()>,
+    commits: watch::Sender<u64>,
+}
+
+/// The two ends around an engine.
+pub(crate) fn new(
+    engine: &Arc<Engine>,
+    metrics: &Metrics,
+    context: &Context,
+    budget: Budget,
+    future: Duration,
+) -> (Ingest, Committer) {
+    let (wake, woken) = bounded(1);
+    let (commits, committed) = watch::channel(0);
+    let ingest = Ingest {
+        engine: Arc::clone(engine),
+        metrics: metrics.clone(),
+        clock: Arc::clone(&context.clock),
+        budget,
+        request_bytes_max: crate::http::REQUEST_BYTES_MAX,
+        future,
+        wake,
+        commits: committed,
+    };
+    let committer = Committer {
+        engine: Arc::clone(engine),
+        metrics: metrics.clone(),
+        context: context.clone(),
+        woken,
+        commits,
+    };
+    (ingest, committer)
+}
+
+impl Ingest {
+    /// Takes a request's body; done when all that was taken of it is durable.
+    pub(crate) async fn write(
+        &self,
+        tenant: &Tenant,
+        body: &[u8],
+        size: &mut Size,
+    ) -> Result<(), WriteError> {
+        let (ticket, refused) = self.apply(tenant, body, size)?;
+        self.durable(&ticket).await?;
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Decodes and applies; no waiting, so that the bytes stay in the caches of one core.
+    fn apply(
+        &self,
+        tenant: &Tenant,
+        body: &[u8],
+        size: &mut Size,
+    ) -> Result<(Ticket, Option<WriteError>), WriteError> {
+        let declared_bytes = decode::declared_bytes(body, self.request_bytes_max)?;
+        // A walk makes at most as much again of it: a series or sample takes two bytes or more.
+        let _held = self.budget.reserve(declared_bytes)?;
+        let unpacked = decode::decompress(body, declared_bytes)?;
+        let request = decode::walk(&unpacked)?;
+        *size = Size { series: request.series.len(), samples: request.samples.len() };
+        let future_ms = i64::try_from(self.future.as_millis()).unwrap_or(i64::MAX);
+        let batch = WriteBatch {
+            tenant,
+            series: &request.series,
+            samples: &request.samples,
+            decoder: &ProtobufLabels,
+            latest_ms: self.clock.now_ms().saturating_add(future_ms),
+        };
+        let appended = self.engine.append(&batch);
+        // Also after an error: what was applied before it waits for the committer.
+        let _is_awake_already = self.wake.try_send(());
+        let (outcome, ticket) = appended?;
+        let count = |it: usize| u64::try_from(it).unwrap_or(u64::MAX);
+        self.metrics.samples_appended.inc_by(count(outcome.accepted));
+        self.metrics.samples_duplicate.inc_by(count(outcome.duplicates));
+        self.metrics.samples_refused.inc_by(count(outcome.refused.len()));
+        Ok((ticket, status::refused(&request, &outcome)))
+    }
+
+    async fn durable(&self, ticket: &Ticket) -> Result<(), WriteError> {
+        let mut commits = self.commits.clone();
+        loop {
+            // Marked before the look, so that a commit in between wakes the wait.
+            commits.borrow_and_update();
+            match ticket.state() {
+                TicketState::Durable => return Ok(()),
+                TicketState::Lost => {
+                    let text = "the log could not be written; nothing is acknowledged";
+                    return Err(WriteError::Unavailable(text.to_owned()));
+                }
+                TicketState::Pending => {}
+            }
+            if commits.changed().await.is_err() {
+                let text = "the receiver stops before the write is on the disk";
+                return Err(WriteError::Unavailable(text.to_owned()));
+            }
+        }
+    }
+}
+
+impl Committer {
+    /// Starts the thread. It ends when everything stops and nothing is queued any more.
+    pub(crate) fn start(self) -> anyhow::Result<()> {
+        let tasks = self.context.tasks.clone();
+        tasks.thread("log-committer", move || self.run()).context("start the log's committer")
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        loop {
+            let is_stopping = self.context.tasks.is_stopping();
+            // Nobody waits for the time-out: it is there to notice the end.
+            let _reason = self.woken.recv_timeout(IDLE);
+            let start = self.context.clock.monotonic();
+            let committed = self.engine.commit_pending();
+            match committed {
+                Ok(0) => {}
+                Ok(bytes) => {
+                    let took = self.context.clock.monotonic().saturating_sub(start);
+                    self.metrics.commit_seconds.observe(took.as_secs_f64());
+                    self.metrics.commit_bytes.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+                }
+                Err(failure) => error!("the log failed, writes are refused: {failure}"),
+            }
+            self.commits.send_modify(|it| *it += 1);
+            if self.engine.has_failed() {
+                self.rebuild();
+            }
+            if is_stopping {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the head back until that succeeds or the process stops.
+    fn rebuild(&self) {
+        self.metrics.log_failures.inc();
+        self.context.readiness.set_not_ready("the log failed and is being read again from disk");
+        loop {
+            match self.engine.rebuild() {
+                Ok(report) => {
+                    log_report(&report, &self.metrics);
+                    info!(series = report.series, "the log was read again, writes are taken");
+                    self.context.readiness.set_ready();
+                    return;
+                }
+                Err(failure) => error!("the log cannot be read again, next try in 1s: {failure}"),
+            }
+            // Waiting senders are told at once; they come again later.
+            self.commits.send_modify(|it| *it += 1);
+            let tasks = &self.context.tasks;
+            let until = self.context.clock.monotonic() + REBUILD_PAUSE;
+            while self.context.clock.monotonic() < until {
+                if tasks.is_stopping() {
+                    return;
+                }
+                let _reason = self.woken.recv_timeout(IDLE);
+            }
+        }
+    }
+}
+
+/// Logs what was wrong with the files of the engine, and counts it.
+pub(crate) fn log_report(report: &OpenReport, metrics: &Metrics) {
+    for span in report.damaged.iter().take(LOGGED_MAX) {
+        let (path, reason) = (span.path.display(), &span.reason);
+        if span.is_tail {
+            info!(%path, start = span.start, end = span.end, reason, "cut off a torn tail");
+        } else {
+            error!(
+                %path, start = span.start, end = span.end, reason,
+                "damaged bytes were passed over and copied to the quarantine"
+            );
+        }
+    }
+    metrics.log_damaged.inc_by(u64::try_from(report.damaged.len()).unwrap_or(u64::MAX));
+    for problem in report.problems.iter().take(LOGGED_MAX) {
+        error!("{problem}");
+    }
+    let left = report.problems.len().max(report.damaged.len()).saturating_sub(LOGGED_MAX);
+    if left > 0 {
+        error!("and {left} more problems with the files of the head");
+    }
+    if report.samples_orphaned > 0 || report.series_orphaned > 0 {
+        error!(
+            samples = report.samples_orphaned,
+            series = report.series_orphaned,
+            "samples are lost: the labels of their series are damaged in log and series file"
+        );
+    }
+    if report.frames_unknown > 0 {
+        warn!(
+            frames = report.frames_unknown,
+            "the log holds records that this version cannot read"
+        );
+    }
+}
