@@ -282,6 +282,8 @@ pub(crate) fn range_function(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::cancel::Cancel;
 
@@ -294,6 +296,78 @@ mod tests {
         let mut pace = Pace::new(Cancel::new());
         windows.slide(&[0, 10, 20, 25], &mut pace, |step, it| seen.push((step, it))).unwrap();
         assert_eq!(seen, [(0, 1..2), (1, 2..3), (2, 3..4)]);
+    }
+
+    const ALL: [RangeFunction; 20] = [
+        RangeFunction::Avg,
+        RangeFunction::Changes,
+        RangeFunction::Count,
+        RangeFunction::Delta,
+        RangeFunction::Deriv,
+        RangeFunction::First,
+        RangeFunction::Idelta,
+        RangeFunction::Increase,
+        RangeFunction::Irate,
+        RangeFunction::Last,
+        RangeFunction::Max,
+        RangeFunction::Min,
+        RangeFunction::PredictLinear,
+        RangeFunction::Present,
+        RangeFunction::Quantile,
+        RangeFunction::Rate,
+        RangeFunction::Resets,
+        RangeFunction::Stddev,
+        RangeFunction::Stdvar,
+        RangeFunction::Sum,
+    ];
+
+    fn evaluate(function: RangeFunction, windows: &Windows, columns: &Columns) -> Row {
+        let mut row = Row::default();
+        row.reset(model::Labels::empty(), windows.grid.steps);
+        let mut pace = Pace::new(Cancel::new());
+        range_function(function, windows, columns, &|_| 0.3, (&mut row, &mut pace)).unwrap();
+        row
+    }
+
+    proptest! {
+        /// What slides has the bits of what is evaluated for one step alone.
+        #[test]
+        fn sliding_is_the_same_as_starting_afresh(
+            values in prop::collection::vec(prop_oneof![
+                8 => (0..6_u8).prop_map(f64::from),
+                4 => -1e9..1e9_f64,
+                1 => Just(f64::NAN),
+                1 => Just(f64::INFINITY),
+                1 => Just(-0.0),
+            ], 0..80),
+            gaps in prop::collection::vec(1..30_i64, 80),
+            range_ms in 1..200_i64,
+            step_ms in 1..90_i64,
+            offset_ms in -50..50_i64,
+        ) {
+            let mut columns = Columns::default();
+            let mut at = 0;
+            for (value, gap) in values.iter().zip(&gaps) {
+                at += gap;
+                columns.push_float(at, *value);
+            }
+            let grid = Grid::range(-20, at + 100, step_ms);
+            let windows = Windows { grid, offset_ms, range_ms, at_ms: None };
+            for function in ALL {
+                let row = evaluate(function, &windows, &columns);
+                for step in 0..grid.steps {
+                    let alone = Windows { grid: Grid::instant(grid.time_ms(step)), ..windows };
+                    let fresh = evaluate(function, &alone, &columns);
+                    prop_assert_eq!(row.present.get(step), fresh.present.get(0));
+                    if fresh.present.get(0) {
+                        let (slid, fresh) = (row.values[step], fresh.values[0]);
+                        let same = slid.to_bits() == fresh.to_bits()
+                            || (slid.is_nan() && fresh.is_nan());
+                        prop_assert!(same, "{:?}: {} != {}", function, slid, fresh);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl<'a> Evaluator<'a> {
                 steps: grid.steps,
                 keys: KeyTable::new(subset),
                 groups: Vec::new(),
-                labels: Vec::new(),
+                taken: Vec::new(),
                 reservation: context.reservation()?,
             };
             top.run(&context, input.rows)
@@ -51,8 +51,21 @@ struct Top {
     keys: KeyTable,
     /// One heap per step for each group.
     groups: Vec<Vec<Heap>>,
-    labels: Vec<Labels>,
+    /// Every series that was ever in a heap, by its number.
+    taken: Vec<Taken>,
     reservation: Reservation,
+}
+
+/// A series that is in heaps, or was.
+struct Taken {
+    labels: Labels,
+    /// The number of steps at which it still is in one.
+    places: usize,
+}
+
+/// Bytes of a series in heaps beside its entries there.
+fn taken_bytes(labels: &Labels) -> usize {
+    size_of::<Taken>() + labels.size_bytes()
 }
 
 impl Top {
@@ -104,20 +117,42 @@ impl Top {
             self.reservation.grow(self.keys.last_key_bytes() + heaps)?;
             self.groups.push(vec![Heap::default(); self.steps]);
         }
-        let series = self.labels.len();
-        let mut taken = 0;
+        let series = self.taken.len();
+        let (mut places, mut grown) = (0, 0);
         for (step, value) in row.iter() {
             let size = whole(self.sizes.at(step));
-            if size >= 1 {
-                let heap = &mut self.groups[id][step];
-                taken += usize::from(heap.offer((series, value), size, self.largest));
+            if size == 0 {
+                continue;
+            }
+            match self.groups[id][step].offer((series, value), size, self.largest) {
+                Offer::Refused => {}
+                Offer::Added => {
+                    places += 1;
+                    grown += 1;
+                }
+                Offer::Replaced(other) => {
+                    places += 1;
+                    self.leave(other)?;
+                }
             }
         }
-        if taken > 0 {
+        if places > 0 {
             // Heaps grow by doubling: up to twice the entries are allocated.
-            let bytes = 2 * taken * size_of::<Entry>() + row.labels.size_bytes() + 16;
+            let bytes = 2 * grown * size_of::<Entry>() + taken_bytes(&row.labels);
             self.reservation.grow(bytes)?;
-            self.labels.push(row.labels.clone());
+            self.taken.push(Taken { labels: row.labels.clone(), places });
+        }
+        Ok(())
+    }
+
+    /// Forgets the labels of a series that left its last heap.
+    fn leave(&mut self, series: usize) -> Result<(), Error> {
+        let taken = &mut self.taken[series];
+        taken.places -= 1;
+        if taken.places == 0 {
+            let bytes = taken.labels.size_bytes();
+            taken.labels = Labels::empty();
+            self.reservation.resize(self.reservation.bytes().saturating_sub(bytes))?;
         }
         Ok(())
     }
@@ -129,7 +164,7 @@ impl Top {
             for heap in group {
                 for (series, value) in heap.best_first(self.largest) {
                     let mut row = Row::default();
-                    row.reset(self.labels[series].clone(), 1);
+                    row.reset(self.taken[series].labels.clone(), 1);
                     row.put(0, value);
                     rows.push(row);
                 }
@@ -147,7 +182,7 @@ impl Top {
                 for (series, value) in &heap.0 {
                     let place = *places.entry(*series).or_insert_with(|| {
                         let mut row = Row::default();
-                        row.reset(self.labels[*series].clone(), self.steps);
+                        row.reset(self.taken[*series].labels.clone(), self.steps);
                         rows.push((*series, row));
                         rows.len() - 1
                     });
@@ -180,22 +215,30 @@ fn whole(size: f64) -> usize {
 #[derive(Clone, Debug, Default)]
 struct Heap(Vec<Entry>);
 
+/// What came of a series that was offered to a heap.
+enum Offer {
+    Refused,
+    Added,
+    /// It took the place of this one.
+    Replaced(usize),
+}
+
 impl Heap {
-    /// Takes a series in if it belongs to the best `size`; tells whether it did.
-    fn offer(&mut self, entry: Entry, size: usize, largest: bool) -> bool {
+    /// Takes a series in if it belongs to the best `size`.
+    fn offer(&mut self, entry: Entry, size: usize, largest: bool) -> Offer {
         if self.0.len() < size {
             self.0.push(entry);
             self.up(largest);
-            return true;
+            return Offer::Added;
         }
-        let (_, worst) = self.0[0];
+        let (other, worst) = self.0[0];
         let better = if largest { worst < entry.1 } else { worst > entry.1 };
-        let takes = better || (worst.is_nan() && !entry.1.is_nan());
-        if takes {
+        if better || (worst.is_nan() && !entry.1.is_nan()) {
             self.0[0] = entry;
             self.down(largest);
+            return Offer::Replaced(other);
         }
-        takes
+        Offer::Refused
     }
 
     /// Whether the first element leaves before the second.

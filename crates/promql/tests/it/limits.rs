@@ -166,4 +166,8 @@ fn an_aggregation_forgets_its_input() {
     let answer = hour(&Engine::default(), "sum(increase(m_total[5m])) / 2", &session).unwrap();
     assert_eq!(answer.stats.samples, 120_000);
     assert!(answer.stats.peak_bytes < 400_000, "{:?}", answer.stats);
+    drop(answer);
+    session.budget = Budget::unlimited().child("query", 1 << 20);
+    hour(&Engine::default(), "topk(1, m_total * (time() % 7))", &session).unwrap();
+    assert_eq!(session.budget.used_bytes(), 0);
 }

@@ -10,5 +10,6 @@ mod parse_numbers;
 mod parse_tree;
 mod plan;
 mod random;
+mod refused;
 mod script;
 mod threads;
