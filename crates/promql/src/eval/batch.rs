@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use crate::cancel::Pace;
 use crate::error::Error;
-use crate::eval::Context;
 use crate::eval::source::Series;
+use crate::eval::{Context, Rows};
 use crate::row::Row;
 use crate::workers::Task;
 
@@ -97,25 +97,6 @@ impl<K: Kernel> Batches<K> {
         &self.kernel
     }
 
-    /// The next series; `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<Work>, Error> {
-        loop {
-            if let Some(work) = self.ready.pop_front() {
-                return Ok(Some(work));
-            }
-            if !self.fill()? {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Takes buffers back.
-    pub(crate) fn give_back(&mut self, work: Work) {
-        if let Some(puller) = &mut self.puller {
-            puller.spare.push(work);
-        }
-    }
-
     /// Evaluates the next batch; false at the end.
     fn fill(&mut self) -> Result<bool, Error> {
         let width = self.context.workers.width().max(1);
@@ -186,5 +167,28 @@ impl<K: Kernel> Batches<K> {
             self.ready.extend(answer.ok_or_else(lost)??);
         }
         Ok(())
+    }
+}
+
+impl<K: Kernel> Rows for Batches<K> {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        loop {
+            let Some(mut work) = self.ready.pop_front() else {
+                if !self.fill()? {
+                    return Ok(false);
+                }
+                continue;
+            };
+            let any = !work.row.present.is_empty();
+            if any {
+                std::mem::swap(row, &mut work.row);
+            }
+            if let Some(puller) = &mut self.puller {
+                puller.spare.push(work);
+            }
+            if any {
+                return Ok(true);
+            }
+        }
     }
 }

@@ -118,18 +118,11 @@ struct RangeCall {
 
 impl Rows for RangeCall {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        while let Some(mut work) = self.batches.next()? {
-            let any = !work.row.present.is_empty();
-            if any {
-                std::mem::swap(row, &mut work.row);
-            }
-            self.batches.give_back(work);
-            if any {
-                self.finish(row)?;
-                return Ok(true);
-            }
+        let any = self.batches.next(row)?;
+        if any {
+            self.finish(row)?;
         }
-        Ok(false)
+        Ok(any)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Selectors: which series and samples are asked of the storage, and instant vectors of them.
 
 use model::time::METRIC_NAME;
-use model::{Columns, MatchOp, Matcher, TimeRange};
+use model::{MatchOp, Matcher, TimeRange};
 
 use crate::ast::{LabelMatcher, VectorSelector};
 use crate::cancel::Pace;
 use crate::error::Error;
-use crate::eval::source::{Series, Stored};
-use crate::eval::{Evaluator, Rows, Stream, duration_ms};
+use crate::eval::batch::{Batches, Kernel, Work};
+use crate::eval::source::Stored;
+use crate::eval::{Evaluator, Stream, duration_ms};
 use crate::kernel::Windows;
 use crate::kernel::instant::{Take, look_up};
 use crate::row::{Grid, Row};
@@ -68,13 +69,8 @@ impl Evaluator<'_> {
     ) -> Result<Stream, Error> {
         let windows = self.windows(selector, self.context.options.lookback_ms, grid)?;
         let series = self.select(selector, &windows, false)?;
-        let rows = Instant {
-            pace: self.context.pace(),
-            series: Box::new(series),
-            columns: Columns::default(),
-            windows,
-            take,
-        };
+        let kernel = LookUp { windows, take };
+        let rows = Batches::new(self.context, kernel, Box::new(series), grid.steps)?;
         Ok(Stream::new(rows, has_one_name(selector)))
     }
 }
@@ -95,26 +91,20 @@ pub(crate) fn compile(matchers: &[LabelMatcher]) -> Result<Vec<Matcher>, Error> 
     compiled.collect()
 }
 
-struct Instant {
-    series: Box<dyn Series>,
-    columns: Columns,
+/// Looks every step up in one series.
+struct LookUp {
     windows: Windows,
     take: Take,
-    pace: Pace,
 }
 
-impl Rows for Instant {
-    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        while let Some(labels) = self.series.next(&mut self.columns)? {
-            row.reset(labels, self.windows.grid.steps);
-            if look_up(self.take, &self.windows, &self.columns, row, &mut self.pace)? {
-                return Err(histogram_met(row));
-            }
-            if !row.present.is_empty() {
-                return Ok(true);
-            }
+impl Kernel for LookUp {
+    fn evaluate(&self, work: &mut Work, pace: &mut Pace) -> Result<(), Error> {
+        let Work { labels, columns, row } = work;
+        row.reset(labels.clone(), self.windows.grid.steps);
+        if look_up(self.take, &self.windows, columns, row, pace)? {
+            return Err(histogram_met(row));
         }
-        Ok(false)
+        Ok(())
     }
 }
 

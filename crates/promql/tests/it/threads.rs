@@ -48,6 +48,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
     for query in [
         "sum by (job) (rate(m_total[5m]))",
         "avg(increase(m_total[7m]))",
+        "sum(m_total) / count(m_total)",
         "stddev by (job) (deriv(m_total[5m]))",
         "topk(3, avg_over_time(m_total[5m]))",
         "sum(max_over_time(rate(m_total[2m])[10m:30s]))",
