@@ -1,4 +1,16 @@
 //! PromQL: text in, rows out. Sync; sees `model` only, knows no storage, network or JSON.
+//!
+//! [`parser::parse`] makes a syntax tree of a text. [`Engine`] evaluates it over a
+//! [`storage::Storage`]: at one time ([`Engine::instant`]) or at many ([`Engine::range`]), with a
+//! [`Session`] that says where the samples are, where the work runs, how much memory it may take
+//! and what stops it. [`Engine::selections`] tells beforehand what will be read.
+//!
+//! Evaluation is series-major: each operator is a stream of rows, a row being one series with a
+//! value or none at every step. A selector pulls one series at a time from the storage, decoded
+//! into columns; a kernel slides a window over them; an aggregation folds the row into its group
+//! and forgets it. What must be held (groups, the one side of a join) is charged to the budget of
+//! the query first. Rows come in the order in which series were pulled, whatever the number of
+//! threads, so an answer always has the same bits.
 
 pub mod annotations;
 pub mod ast;
