@@ -26,14 +26,15 @@ pub struct Options {
     pub lookback_ms: i64,
     /// The step of subqueries that name none, in ms.
     pub subquery_step_ms: i64,
-    /// The most samples that one query may read, and the most steps of one row.
+    /// The most samples that one query may read from the storage.
     pub samples_max: u64,
 }
 
 impl Default for Options {
-    /// Prometheus' defaults: 5 minutes, 1 minute, 50 million samples.
+    /// Prometheus' defaults, 5 minutes and 1 minute; as many samples as time allows, because memory
+    /// is bounded by the budget.
     fn default() -> Options {
-        Options { lookback_ms: 300_000, subquery_step_ms: 60_000, samples_max: 50_000_000 }
+        Options { lookback_ms: 300_000, subquery_step_ms: 60_000, samples_max: u64::MAX }
     }
 }
 

@@ -43,6 +43,10 @@ use crate::row::{Grid, Row};
 use crate::storage::Storage;
 use crate::workers::Workers;
 
+/// The most steps of a row, whatever the budget is: as many samples as Prometheus lets one query
+/// hold.
+const STEPS_MAX: u64 = 50_000_000;
+
 /// Bytes of a step in a row: its value and its bit, rounded up.
 const ROW_BYTES: usize = 9;
 
@@ -77,9 +81,9 @@ impl Context {
 
     /// Charges the row of one operator, before anything of that length is allocated.
     pub(crate) fn hold_row(&self, steps: usize) -> Result<(), Error> {
-        let limit = self.options.samples_max;
-        if u64::try_from(steps).unwrap_or(u64::MAX) > limit {
-            return Err(Error::TooManySamples { limit });
+        let steps_wanted = u64::try_from(steps).unwrap_or(u64::MAX);
+        if steps_wanted > STEPS_MAX {
+            return Err(Error::TooManySamples { limit: STEPS_MAX });
         }
         self.rows.lock().grow(steps.saturating_mul(ROW_BYTES))?;
         Ok(())

@@ -55,6 +55,10 @@ pub trait SeriesStream: Send {
 }
 
 /// Holds samples.
+///
+/// The engine opens all selects of a query before it pulls from any, and then pulls from them in
+/// an order of its own, mostly one to its end before the next. So none may wait for another one to
+/// be pulled, and what is fetched ahead of the pull must be bounded for each.
 pub trait Storage: Send + Sync + fmt::Debug {
     /// Opens a stream of the series that fulfil all `matchers`, with the samples of `range` (both
     /// ends inclusive). Buffers of the stream are charged to `budget`.
