@@ -1,4 +1,4 @@
-//! The names of the objects of a block.
+//! The names of the objects of a block; the layout is described in `docs/format/bucket.md`.
 
 use std::collections::BTreeMap;
 

@@ -79,6 +79,8 @@ fn http_client(config: &S3Config) -> Result<SharedHttpClient> {
 
 fn tls_context(config: &S3Config) -> Result<TlsContext> {
     let trusted = match &config.http.ca_file {
+        // Plain HTTP verifies nothing, and the machine may have no certificates at all.
+        None if config.insecure => TrustStore::empty(),
         None => TrustStore::default(),
         Some(path) => TrustStore::empty().with_pem_certificate(checked_certificates(path)?),
     };

@@ -29,6 +29,16 @@ impl StdError for Answer {
     }
 }
 
+/// Levels of the SDK and its HTTP client that only say that there is a level below them.
+const SAYING_NOTHING: [&str; 6] = [
+    "dispatch failure",
+    "io error",
+    "client error (Connect)",
+    "client error (SendRequest)",
+    "other",
+    "response error",
+];
+
 /// What a failure means, before it has its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
@@ -117,7 +127,7 @@ fn meaning(status: u16, code: &str) -> Meaning {
 /// What the server said, and what to look at.
 fn service_text(status: u16, error: &dyn ProvideErrorMetadata, config: &S3Config) -> String {
     let code = error.code().unwrap_or("no code");
-    let message = error.message().unwrap_or("no message");
+    let message = error.message().unwrap_or("no message").trim_end_matches('.');
     let hint = match (code, status) {
         ("NoSuchBucket", _) => {
             format!("; create the bucket {:?} or correct its name", config.bucket)
@@ -177,14 +187,18 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = String::new();
     for cause in causes(error) {
         let level = cause.to_string();
-        if !level.is_empty() && !text.contains(&level) {
+        let says_nothing = SAYING_NOTHING.contains(&&*level);
+        if !level.is_empty() && !says_nothing && !text.contains(&level) {
             if !text.is_empty() {
                 text.push_str(": ");
             }
             text.push_str(&level);
         }
     }
-    text
+    match text.is_empty() {
+        true => error.to_string(),
+        false => text,
+    }
 }
 
 #[cfg(test)]

@@ -79,6 +79,19 @@ async fn a_conditional_write_whose_answer_got_lost_is_a_success() {
     assert_eq!(store.get("mark", 9).await.unwrap(), "mine");
 }
 
+/// A store that fails one call in five costs a quarter more calls, and nothing is lost.
+#[tokio::test(start_paused = true)]
+async fn a_brown_out_is_ridden_out_without_a_storm() {
+    let (faulty, store) = retrying(RetryPolicy::with_tries(10));
+    faulty.add(Fault::new(Trigger::PerMille(200)));
+    for number in 0..1_000 {
+        let key = format!("{number}");
+        store.put(&key, "x".into()).await.unwrap();
+        assert_eq!(store.get(&key, 1).await.unwrap(), "x");
+    }
+    assert!(faulty.calls() <= 2_600, "{} calls for 2000", faulty.calls());
+}
+
 #[tokio::test]
 async fn the_same_seed_gives_the_same_faults() {
     let run = async |seed| {

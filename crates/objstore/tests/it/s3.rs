@@ -119,6 +119,7 @@ async fn an_unreachable_server_is_transient_and_named() {
     let text = error.to_string();
     assert!(text.contains(&format!("http://127.0.0.1:{port}")), "{text}");
     assert!(text.to_lowercase().contains("connection refused"), "{text}");
+    assert!(!text.contains("dispatch failure"), "{text}");
 }
 
 #[tokio::test]
