@@ -17,6 +17,7 @@ pub(crate) mod keys;
 pub(crate) mod label;
 pub(crate) mod math;
 pub(crate) mod merge;
+pub(crate) mod pattern;
 pub(crate) mod range_call;
 pub(crate) mod scalar;
 pub(crate) mod select;

@@ -6,6 +6,7 @@ use regex_automata::util::captures::Captures;
 use crate::ast::{Call, Expr};
 use crate::error::Error;
 use crate::eval::merge::joined;
+use crate::eval::pattern::translate;
 use crate::eval::{Evaluator, Rows, Stream};
 use crate::row::{Grid, Row};
 
@@ -20,9 +21,11 @@ impl<'a> Evaluator<'a> {
         let [target, template, source, pattern] = texts.as_slice() else {
             return Err(Error::execution("label_replace() needs four texts"));
         };
-        let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| {
+        let invalid = || {
             Error::execution(format!("invalid regular expression in label_replace(): {pattern}"))
-        })?;
+        };
+        model::regex::Regex::new(pattern).map_err(|_| invalid())?;
+        let regex = Regex::new(&format!("^(?s:{})$", translate(pattern))).map_err(|_| invalid())?;
         check_name(target, "destination", "label_replace")?;
         let (target, template, source) = (target.clone(), template.clone(), source.clone());
         let mut found = regex.create_captures();

@@ -25,6 +25,8 @@ impl Evaluator<'_> {
             step_ms => step_ms,
         };
         let inner = inner_grid(&windows, step_ms.max(1));
+        // The columns that a row of it becomes: a time and a value for every step.
+        self.context.hold_row(inner.steps)?;
         self.context.hold_row(inner.steps)?;
         Ok((windows, inner))
     }
