@@ -78,6 +78,14 @@ impl App {
         self.budget.child(format!("query {number}"), self.query_bytes_max)
     }
 
+    /// The language that is spoken here.
+    pub(crate) fn parser_options(&self) -> promql::parser::Options {
+        promql::parser::Options {
+            experimental_functions: self.query.has_experimental_functions,
+            ..promql::parser::Options::stable()
+        }
+    }
+
     /// The account of calls to our own StoreAPI.
     pub(crate) fn call_budget(&self) -> storeapi::server::CallBudget {
         storeapi::server::CallBudget {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt as _};
 use model::{Labels, Reservation};
 use promql::engine::{Series, VectorSample};
 
@@ -150,7 +150,7 @@ impl<T: Send + 'static> Rows<T> {
     /// A body that writes a piece whenever the peer has taken the last one.
     pub(crate) fn into_body(self, append: fn(&mut Vec<u8>, i64, &T), at_ms: i64) -> Body {
         let state = (self, true, false);
-        Body::from_stream(stream::unfold(state, move |(mut rows, is_first, is_over)| async move {
+        let pieces = stream::unfold(state, move |(mut rows, is_first, is_over)| async move {
             if is_over {
                 return None;
             }
@@ -172,7 +172,9 @@ impl<T: Send + 'static> Rows<T> {
             }
             let is_first = is_first && !needs_comma;
             Some((Ok::<_, Infallible>(Bytes::from(piece)), (rows, is_first, is_over)))
-        }))
+        });
+        // Whoever compresses asks once more after the end.
+        Body::from_stream(pieces.fuse())
     }
 }
 

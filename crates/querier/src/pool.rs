@@ -172,15 +172,17 @@ mod tests {
             let sum = Arc::new(AtomicUsize::new(0));
             let pieces = (0..count).map(|index| {
                 let sum = Arc::clone(&sum);
-                Box::new(move || drop(sum.fetch_add(index, Ordering::Relaxed))) as Task
+                Box::new(move || {
+                    sum.fetch_add(index, Ordering::Relaxed);
+                }) as Task
             });
             pool.run(pieces.collect());
-            assert_eq!(sum.load(Ordering::Relaxed), (0..count).sum());
+            assert_eq!(sum.load(Ordering::Relaxed), (0..count).sum::<usize>());
         }
         let pieces: Vec<Task> = vec![Box::new(|| {}), Box::new(|| panic!("a piece fails"))];
         assert!(catch_unwind(AssertUnwindSafe(|| pool.run(pieces))).is_err());
         let (sender, receiver) = bounded(1);
-        assert!(pool.run_query(Box::new(move || drop(sender.send(7)))));
+        assert!(pool.run_query(Box::new(move || sender.send(7).unwrap())));
         assert_eq!(receiver.recv_timeout(Duration::from_secs(5)), Ok(7));
         drop(pool);
         tasks.drain(Duration::from_secs(5)).await;

@@ -23,18 +23,24 @@ fn plain(data: &Value) -> Response {
 
 /// No exemplars are kept yet. Times may be anything that is a time: Grafana's probe sends
 /// milliseconds.
-pub(crate) async fn exemplars(request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn exemplars(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let params = Params::of(request).await?;
     params.optional_time_ms("start")?;
     params.optional_time_ms("end")?;
-    promql::parser::parse(params.bytes("query"), &promql::parser::Options::all())
+    promql::parser::parse(params.bytes("query"), &app.parser_options())
         .map_err(|error| ApiError::parameter("query", error))?;
     Ok(plain(&json!([])))
 }
 
-pub(crate) async fn format_query(request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn format_query(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, ApiError> {
     let params = Params::of(request).await?;
-    let expr = promql::parser::parse(params.bytes("query"), &promql::parser::Options::all())
+    let expr = promql::parser::parse(params.bytes("query"), &app.parser_options())
         .map_err(|error| ApiError::parameter("query", error))?;
     let mut data = Vec::new();
     append_text(&mut data, &promql::pretty::pretty(&expr));

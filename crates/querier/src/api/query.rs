@@ -45,6 +45,8 @@ struct Query {
     /// Most series to show; 0 is no limit.
     limit: usize,
     has_stats: bool,
+    /// A value of `stats` that is on its way out.
+    odd_stats: Option<String>,
     options: SelectOptions,
     fanout: Fanout,
 }
@@ -133,11 +135,7 @@ fn checked(app: &App, params: &Params, times: Times) -> Result<Query, ApiError> 
         other => return Err(ApiError::bad_data(format!("'{other}' bad engine"))),
     }
     let text = params.text("query");
-    let parser = promql::parser::Options {
-        experimental_functions: app.query.has_experimental_functions,
-        ..promql::parser::Options::stable()
-    };
-    let expr = promql::parser::parse(params.bytes("query"), &parser)
+    let expr = promql::parser::parse(params.bytes("query"), &app.parser_options())
         .map_err(|error| ApiError::parameter("query", error))?;
     Ok(Query {
         expr,
@@ -147,6 +145,7 @@ fn checked(app: &App, params: &Params, times: Times) -> Result<Query, ApiError> 
         lookback_ms: lookback_ms.unwrap_or_else(|| millis(app.query.lookback)),
         limit,
         has_stats: params.has("stats"),
+        odd_stats: Some(params.text("stats")).filter(|it| !matches!(&**it, "" | "true" | "all")),
         options: super::select::options(app, params)?,
         fanout: super::select::fanout(app, params)?,
     })
@@ -284,6 +283,13 @@ fn shown(app: &App, query: &Query, outcome: Outcome) -> Response {
     }
     let mut remarks = Remarks { warnings: missing, infos: answer.annotations.infos(&query.text) };
     remarks.warnings.extend(answer.annotations.warnings(&query.text));
+    remarks.warnings.extend(query.odd_stats.as_deref().map(|value| {
+        let value = model::quote::go_quote(value);
+        format!(
+            "value {value} for parameter \"stats\" is deprecated and will be rejected in the next \
+             major release, use \"true\" or \"all\""
+        )
+    }));
     remarks.warnings.truncate(crate::limits::WARNINGS_MAX);
     remarks.infos.truncate(crate::limits::WARNINGS_MAX);
 

@@ -247,6 +247,9 @@ pub(crate) async fn values(
     request: Request,
 ) -> Result<Response, ApiError> {
     let params = Params::of(request).await?;
+    if name.is_empty() {
+        return Err(ApiError::bad_data("invalid label name: \"\""));
+    }
     labels(&app, &params, Some(unescaped_name(&name))).await
 }
 
