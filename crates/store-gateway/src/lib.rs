@@ -21,6 +21,9 @@ mod resolution;
 mod select;
 mod store;
 mod sync;
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests look at the local files")]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

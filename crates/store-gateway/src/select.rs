@@ -37,6 +37,8 @@ pub(crate) struct Wanted {
     pub(crate) shard: Option<Shard>,
     /// Labels to take away.
     pub(crate) without_replica_labels: Vec<String>,
+    /// Most series of the answer; 0 is no limit.
+    pub(crate) limit: usize,
 }
 
 /// Where the chunks of a series lie.
@@ -105,8 +107,29 @@ pub(crate) async fn series_of(
         access.metrics.count_damage(&block.id().to_string());
         tracing::warn!("{text}");
     }
-    let (series, held) = collector.sorter.finish().map_err(resort_error)?;
+    let (mut series, held) = collector.sorter.finish().map_err(resort_error)?;
+    if wanted.limit > 0 {
+        // Of a block the answer has at most so many series, and only these count.
+        keep_distinct(&mut series, wanted.limit);
+        access.touched.add_series(series.len())?;
+        access.touched.add_chunks(series.iter().map(|it| it.1.chunks.len()).sum())?;
+    }
     Ok(Selected { series, held, warnings })
+}
+
+/// Keeps the first series until `limit` different ones are there.
+fn keep_distinct(series: &mut Vec<(Labels, Places)>, limit: usize) {
+    let mut distinct = 0;
+    let mut end = 0;
+    for (index, (labels, _)) in series.iter().enumerate() {
+        let is_new = index == 0 || series[index - 1].0 != *labels;
+        distinct += usize::from(is_new);
+        if distinct > limit {
+            break;
+        }
+        end = index + 1;
+    }
+    series.truncate(end);
 }
 
 /// Calls `visit` with the labels of every series that fulfils the matchers and has chunks in the
@@ -290,13 +313,18 @@ impl Collector {
         if self.deferred.iter().any(refused) {
             return Ok(());
         }
-        self.touched.add_series(1)?;
+        let counts_now = self.wanted.limit == 0;
+        if counts_now {
+            self.touched.add_series(1)?;
+        }
         let labels = self.transform.apply(&labels);
         if !self.wanted.shard.as_ref().is_none_or(|it| it.keeps(&labels)) {
             return Ok(());
         }
         let places = if self.wanted.skip_chunks { Places::default() } else { places };
-        self.touched.add_chunks(places.chunks.len())?;
+        if counts_now {
+            self.touched.add_chunks(places.chunks.len())?;
+        }
         let bytes = places.chunks.capacity() * size_of::<ChunkMeta>();
         self.sorter.push(labels, places, bytes).map_err(resort_error)
     }

@@ -69,6 +69,7 @@ impl BucketStore {
             skip_chunks: request.skip_chunks,
             shard: request.shard.clone(),
             without_replica_labels: request.without_replica_labels.clone(),
+            limit: request.limit,
         });
         let sending = Sending {
             aggregates: Arc::from(request.aggregates.clone()),
@@ -225,9 +226,15 @@ impl BucketStore {
         }
         let access = self.access(budget);
         let wanted = Arc::new(labels_wanted(&request));
+        let dropped = request.without_replica_labels.contains(&name);
         let of_block = |asked: Asked| {
             let (access, wanted, name) = (&access, Arc::clone(&wanted), name.clone());
-            async move { values_of_block(asked, name, &wanted, access).await }
+            async move {
+                if dropped && asked.block.external().get(&name).is_some() {
+                    return Ok((Vec::new(), Vec::new()));
+                }
+                values_of_block(asked, name, &wanted, access).await
+            }
         };
         self.gather(&request, &access, of_block).await
     }
@@ -270,6 +277,7 @@ fn labels_wanted(request: &LabelsRequest) -> Wanted {
         skip_chunks: true,
         shard: None,
         without_replica_labels: Vec::new(),
+        limit: 0,
     }
 }
 

@@ -151,14 +151,15 @@ async fn check_labels(store: &dyn Store, held: &[Held], external: &Labels, draw:
     };
     let matching =
         || held.iter().filter(|it| request.matchers.iter().all(|m| m.matches_labels(&it.labels)));
-    let values: BTreeSet<&str> = matching().filter_map(|it| it.labels.get(&name)).collect();
+    let is_kept = |name: &str| {
+        external.get(name).is_none() || !request.without_replica_labels.iter().any(|it| it == name)
+    };
+    let values = matching().filter_map(|it| it.labels.get(&name)).filter(|_| is_kept(&name));
+    let values: BTreeSet<&str> = values.collect();
     let answer = store.label_values(name.clone(), request.clone(), Budget::unlimited()).await;
     let answer = answer.unwrap_or_else(|error| panic!("values of {name}, {request:?}: {error}"));
     assert_eq!(answer.values, Vec::from_iter(values), "values of {name}, {request:?}");
 
-    let is_kept = |name: &str| {
-        external.get(name).is_none() || !request.without_replica_labels.iter().any(|it| it == name)
-    };
     let names: BTreeSet<&str> = matching()
         .flat_map(|it| it.labels.iter())
         .map(|it| it.0)

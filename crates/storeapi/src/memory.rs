@@ -66,6 +66,12 @@ impl MemoryStore {
             .boxed())
     }
 
+    /// Replica labels are left out only where they are external.
+    fn is_dropped(&self, request: &LabelsRequest, name: &str) -> bool {
+        self.external.get(name).is_some()
+            && request.without_replica_labels.iter().any(|it| it == name)
+    }
+
     fn labels(
         &self,
         request: &LabelsRequest,
@@ -127,12 +133,8 @@ impl Store for MemoryStore {
         request: LabelsRequest,
         _budget: Budget,
     ) -> BoxFuture<'_, Result<LabelsResponse, Error>> {
-        let is_dropped = |name: &str| {
-            self.external.get(name).is_some()
-                && request.without_replica_labels.iter().any(|it| it == name)
-        };
         let response = self.labels(&request, |labels, names| {
-            let kept = labels.iter().filter(|(name, _)| !is_dropped(name));
+            let kept = labels.iter().filter(|(name, _)| !self.is_dropped(&request, name));
             names.extend(kept.map(|(name, _)| name.to_owned()));
         });
         async move { Ok(response) }.boxed()
@@ -145,7 +147,8 @@ impl Store for MemoryStore {
         _budget: Budget,
     ) -> BoxFuture<'_, Result<LabelsResponse, Error>> {
         let response = self.labels(&request, |labels, values| {
-            values.extend(labels.get(&name).map(str::to_owned));
+            let is_kept = !self.is_dropped(&request, &name);
+            values.extend(labels.get(&name).filter(|_| is_kept).map(str::to_owned));
         });
         async move { Ok(response) }.boxed()
     }

@@ -1,0 +1,342 @@
+//! The gateway over a bucket in memory that fails on request, and the rules that every store obeys.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use daemon::{Context, config_of};
+use futures_util::StreamExt as _;
+use model::{BlockId, Budget, Labels, MatchOp, Matcher, TimeRange};
+use objstore::faulty::{Fault, Trigger};
+use objstore::{Faulty, MemoryStore, ObjectStore as _, Operation, SharedStore};
+use storeapi::conformance::{self, Held};
+use storeapi::request::{LabelsRequest, PartialResponse, SeriesRequest};
+use storeapi::store::SeriesFrame;
+use storeapi::{Error, Store};
+use tsdb_core::block::{self, ChunkData, Meta};
+use tsdb_core::chunk::{Encoding, xor};
+use tsdb_core::fs::disk::Disk;
+
+use crate::{Parts, StoreGateway, environment, metrics::Metrics};
+
+/// Blocks are this long.
+const BLOCK_MS: i64 = 7_200_000;
+
+struct Fixture {
+    bucket: Arc<MemoryStore>,
+    faulty: Arc<Faulty>,
+    parts: Parts,
+    home: tempfile::TempDir,
+    /// Samples of a chunk.
+    chunk_samples: usize,
+    /// Whether metas tell far too small sizes of entries and chunks.
+    has_wrong_sizes: bool,
+}
+
+/// A series of a block: its own labels and the times of its samples.
+type Series = (Labels, Vec<i64>);
+
+impl Fixture {
+    fn new() -> Fixture {
+        let home = tempfile::tempdir().unwrap();
+        let context = Context::of_this_machine("store").unwrap();
+        let bucket = Arc::new(MemoryStore::new("test", environment(&context)));
+        let faulty = Arc::new(Faulty::new(Arc::clone(&bucket) as SharedStore, 7));
+        let parts = parts(&faulty, &context, home.path(), &[]);
+        Fixture { bucket, faulty, parts, home, chunk_samples: 7, has_wrong_sizes: false }
+    }
+
+    /// Writes a block and puts it into the bucket.
+    async fn add(&self, number: u64, external: &[(&str, &str)], series: &[Series]) -> BlockId {
+        let id = BlockId::from_parts(1_700_000_000_000 + number, 1);
+        let directory = self.write_block(id, external, series);
+        for file in ["chunks/000001", "index", "meta.json"] {
+            let bytes = std::fs::read(directory.join(file)).unwrap();
+            self.bucket.put(&format!("{id}/{file}"), Bytes::from(bytes)).await.unwrap();
+        }
+        id
+    }
+
+    fn write_block(
+        &self,
+        id: BlockId,
+        external: &[(&str, &str)],
+        series: &[Series],
+    ) -> std::path::PathBuf {
+        let times = || series.iter().flat_map(|it| it.1.iter().copied());
+        let start = model::time::align_down(times().min().unwrap(), BLOCK_MS);
+        let end = model::time::align_down(times().max().unwrap(), BLOCK_MS) + BLOCK_MS;
+        let mut meta = Meta::of_head(id, start, end);
+        let labels = external.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        meta.thanos.labels = labels.collect();
+        let symbols: std::collections::BTreeSet<&str> =
+            series.iter().flat_map(|it| it.0.iter()).flat_map(|it| [it.0, it.1]).collect();
+        let (home, budget) = (self.home.path(), Budget::unlimited());
+        let mut writer = block::Writer::create(&Disk, home, meta, symbols, &budget).unwrap();
+        let mut sorted = series.to_vec();
+        sorted.sort();
+        for (labels, times) in &sorted {
+            let chunks: Vec<ChunkData> = times.chunks(self.chunk_samples).map(chunk).collect();
+            writer.add_series(labels, &chunks).unwrap();
+        }
+        let mut meta = writer.finish().unwrap();
+        let directory = home.join(id.to_string());
+        if self.has_wrong_sizes {
+            meta.thanos.index_stats.series_max_bytes = 1;
+            meta.thanos.index_stats.chunk_max_bytes = 1;
+            std::fs::write(directory.join("meta.json"), meta.encode()).unwrap();
+        }
+        directory
+    }
+
+    async fn damage(&self, key: &str, at: usize) {
+        let mut bytes = self.bucket.get(key, u64::MAX).await.unwrap().to_vec();
+        bytes[at] ^= 0x55;
+        self.bucket.put(key, Bytes::from(bytes)).await.unwrap();
+    }
+
+    async fn sync(&mut self) {
+        self.parts.sync.once(1_800_000_000_000).await.unwrap();
+    }
+
+    async fn read(&self, request: SeriesRequest) -> Result<(Vec<Labels>, Vec<String>), Error> {
+        let mut frames = self.parts.store.series(request, Budget::unlimited()).await?;
+        let (mut labels, mut warnings) = (Vec::new(), Vec::new());
+        while let Some(frame) = frames.next().await {
+            match frame? {
+                SeriesFrame::Batch(batch) => labels.extend(batch.into_iter().map(|it| it.labels)),
+                SeriesFrame::Warning(text) => warnings.push(text),
+            }
+        }
+        Ok((labels, warnings))
+    }
+}
+
+fn parts(bucket: &Arc<Faulty>, context: &Context, data_dir: &Path, flags: &[&str]) -> Parts {
+    let mut arguments = vec![
+        "--objstore.config={type: FILESYSTEM, config: {directory: unused}}".to_owned(),
+        format!("--data-dir={}", data_dir.join("data").display()),
+        "--index-cache-size=8MiB".to_owned(),
+    ];
+    arguments.extend(flags.iter().map(|it| (*it).to_owned()));
+    let config = config_of::<StoreGateway>(&arguments).unwrap();
+    let bucket = Arc::clone(bucket) as SharedStore;
+    Parts::new(&config, context, bucket, Arc::new(Disk), Metrics::default()).unwrap()
+}
+
+fn chunk(times: &[i64]) -> ChunkData {
+    let mut appender = xor::Appender::new();
+    for (index, time) in times.iter().enumerate() {
+        assert!(appender.append(*time, f64::from(u32::try_from(index).unwrap()) * 1.25));
+    }
+    ChunkData {
+        encoding: Encoding::Xor,
+        min_time_ms: times[0],
+        max_time_ms: times[times.len() - 1],
+        data: Bytes::from(appender.to_bytes()),
+    }
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::from_pairs(pairs.iter().copied()).unwrap()
+}
+
+/// Series whose order changes when external labels come between their own.
+fn sample_series(start: i64) -> Vec<Series> {
+    let times =
+        |count: i64, step: i64| (0..count).map(|it| start + it * step).collect::<Vec<i64>>();
+    vec![
+        (labels(&[("__name__", "up"), ("a", "1")]), times(100, 15_000)),
+        (labels(&[("__name__", "up"), ("a", "1"), ("k", "1")]), times(3, 60_000)),
+        (labels(&[("__name__", "up"), ("a", "1"), ("z", "1")]), times(1, 1)),
+        (labels(&[("__name__", "up"), ("a", "2"), ("replica", "own")]), times(20, 1000)),
+        (
+            labels(&[("__name__", "other"), ("Upper", "x"), ("long", &"y".repeat(200))]),
+            times(50, 90_000),
+        ),
+    ]
+}
+
+fn held(external: &[(&str, &str)], series: &[Series]) -> Vec<Held> {
+    let whole = |it: &Series| {
+        let mut builder = it.0.to_builder();
+        for (name, value) in external {
+            builder.set(name, value);
+        }
+        Held { labels: builder.build(), timestamps_ms: it.1.clone() }
+    };
+    series.iter().map(whole).collect()
+}
+
+fn all_names() -> Vec<Matcher> {
+    vec![Matcher::new(MatchOp::Regex, "__name__", ".+").unwrap()]
+}
+
+#[tokio::test]
+async fn the_gateway_obeys_the_rules_of_every_store() {
+    let external = [("m", "x"), ("replica", "a")];
+    let mut fixture = Fixture::new();
+    // The rules speak of samples; chunks of one sample tell of them by their times alone.
+    fixture.chunk_samples = 1;
+    fixture.has_wrong_sizes = true;
+    let (early, late) = (sample_series(0), sample_series(BLOCK_MS));
+    fixture.add(1, &external, &early).await;
+    fixture.add(2, &external, &late).await;
+    fixture.sync().await;
+    let mut all = held(&external, &early);
+    for (series, more) in all.iter_mut().zip(&late) {
+        series.timestamps_ms.extend(&more.1);
+    }
+    conformance::check(&*fixture.parts.store, &all, &labels(&external)).await;
+}
+
+#[tokio::test]
+async fn a_damaged_index_is_named_and_the_other_blocks_answer() {
+    let mut fixture = Fixture::new();
+    let good = fixture.add(1, &[("cluster", "good")], &sample_series(0)).await;
+    let bad = fixture.add(2, &[("cluster", "bad")], &sample_series(BLOCK_MS)).await;
+    let key = format!("{bad}/index");
+    fixture.damage(&key, 20).await;
+    fixture.sync().await;
+    let request = SeriesRequest::new(TimeRange::ALL, all_names());
+    let (read, warnings) = fixture.read(request.clone()).await.unwrap();
+    assert_eq!(read.len(), 5, "those of {good}");
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].contains(&bad.to_string()) && warnings[0].contains("index"),
+        "{warnings:?}"
+    );
+    // Who cannot live with a part is told so.
+    let mut strict = request.clone();
+    strict.partial_response = PartialResponse::Abort;
+    assert!(matches!(fixture.read(strict).await, Err(Error::Aborted(_))));
+    // Who asks for other times or labels misses nothing.
+    let mut early = request.clone();
+    early.range = TimeRange::new(0, BLOCK_MS - 1);
+    assert_eq!(fixture.read(early).await.unwrap().1, Vec::<String>::new());
+    let mut other = request;
+    other.matchers.push(Matcher::equal("cluster", "good"));
+    assert_eq!(fixture.read(other).await.unwrap().1, Vec::<String>::new());
+    // Once it is repaired, it answers too.
+    fixture.damage(&key, 20).await;
+    fixture.sync().await;
+    let request = SeriesRequest::new(TimeRange::ALL, all_names());
+    let (read, warnings) = fixture.read(request).await.unwrap();
+    assert_eq!((read.len(), warnings.len()), (10, 0));
+}
+
+#[tokio::test]
+async fn a_damaged_chunk_or_series_is_named_and_the_rest_is_sent() {
+    let mut fixture = Fixture::new();
+    let id = fixture.add(1, &[], &sample_series(0)).await;
+    fixture.sync().await;
+    // The first chunk of the segment is of the first series.
+    fixture.damage(&format!("{id}/chunks/000001"), 8 + 5).await;
+    let request = SeriesRequest::new(TimeRange::ALL, all_names());
+    let (read, warnings) = fixture.read(request.clone()).await.unwrap();
+    assert_eq!(read.len(), 5);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("chunks/000001") && warnings[0].contains("other"));
+    let mut strict = request;
+    strict.partial_response = PartialResponse::Abort;
+    assert!(matches!(fixture.read(strict).await, Err(Error::Aborted(_))));
+}
+
+#[tokio::test]
+async fn a_damaged_local_index_header_is_made_again() {
+    let mut fixture = Fixture::new();
+    let id = fixture.add(1, &[], &sample_series(0)).await;
+    fixture.sync().await;
+    let path = fixture.home.path().join("data").join(id.to_string()).join("index-header");
+    let whole = std::fs::read(&path).unwrap();
+    for damage in [0, 4, 30, whole.len() / 2, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[damage] ^= 0x11;
+        std::fs::write(&path, &bytes).unwrap();
+        let context = Context::of_this_machine("store").unwrap();
+        let parts = parts(&fixture.faulty, &context, fixture.home.path(), &[]);
+        fixture.parts = parts;
+        fixture.sync().await;
+        let request = SeriesRequest::new(TimeRange::ALL, all_names());
+        assert_eq!(fixture.read(request).await.unwrap().0.len(), 5);
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_fails_is_no_empty_answer() {
+    let mut fixture = Fixture::new();
+    fixture.add(1, &[], &sample_series(0)).await;
+    let request = SeriesRequest::new(TimeRange::ALL, all_names());
+    // Nothing was read yet: nobody must take that for an empty bucket.
+    assert!(matches!(fixture.read(request.clone()).await, Err(Error::Unavailable(_))));
+    fixture.faulty.add(Fault {
+        operation: Some(Operation::Iter),
+        trigger: Trigger::Nth(1),
+        ..Fault::new(Trigger::Nth(1))
+    });
+    assert!(fixture.parts.sync.once(0).await.is_err());
+    assert!(matches!(fixture.read(request.clone()).await, Err(Error::Unavailable(_))));
+    fixture.sync().await;
+    // A read that fails is named; the next one is whole.
+    fixture
+        .faulty
+        .add(Fault { operation: Some(Operation::GetRange), ..Fault::new(Trigger::Nth(1)) });
+    let (read, warnings) = fixture.read(request.clone()).await.unwrap();
+    assert_eq!((read.len(), warnings.len()), (0, 1), "{warnings:?}");
+    let (read, warnings) = fixture.read(request).await.unwrap();
+    assert_eq!((read.len(), warnings.len()), (5, 0), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn blocks_come_and_go_with_the_bucket() {
+    let mut fixture = Fixture::new();
+    fixture.sync().await;
+    let info = fixture.parts.store.info();
+    assert!(info.min_time_ms > info.max_time_ms, "an empty store holds no time: {info:?}");
+    let id = fixture.add(1, &[("cluster", "c")], &sample_series(0)).await;
+    fixture.sync().await;
+    assert_eq!(fixture.parts.store.info().label_sets, [labels(&[("cluster", "c")])]);
+    let kept = fixture.home.path().join("data").join(id.to_string());
+    assert!(kept.exists());
+    for file in ["meta.json", "index", "chunks/000001"] {
+        fixture.bucket.delete(&format!("{id}/{file}")).await.unwrap();
+    }
+    fixture.sync().await;
+    assert_eq!(fixture.parts.store.info().tsdbs, []);
+    assert!(!kept.exists(), "the local index header goes with the block");
+}
+
+#[tokio::test]
+async fn a_small_budget_is_an_error_and_not_a_part_of_the_answer() {
+    let mut fixture = Fixture::new();
+    fixture.add(1, &[("m", "x")], &sample_series(0)).await;
+    fixture.sync().await;
+    let names = LabelsRequest {
+        range: TimeRange::ALL,
+        matchers: all_names(),
+        partial_response: PartialResponse::Warn,
+        without_replica_labels: Vec::new(),
+        limit: 0,
+    };
+    for bytes in (0..24_000).step_by(3000) {
+        let budget = Budget::unlimited().child("call", bytes);
+        let request = SeriesRequest::new(TimeRange::ALL, all_names());
+        let refused = match fixture.parts.store.series(request, budget.clone()).await {
+            Err(Error::BudgetExceeded(_)) => true,
+            Err(error) => panic!("{error}"),
+            Ok(mut frames) => loop {
+                match frames.next().await {
+                    Some(Err(Error::BudgetExceeded(_))) => break true,
+                    Some(Ok(SeriesFrame::Batch(_))) => {}
+                    Some(other) => panic!("{other:?}"),
+                    None => break false,
+                }
+            },
+        };
+        assert!(refused, "{bytes} bytes were enough");
+        assert_eq!(budget.used_bytes(), 0, "everything is given back");
+        let named = fixture.parts.store.label_names(names.clone(), budget).await;
+        assert!(matches!(named, Ok(_) | Err(Error::BudgetExceeded(_))), "{named:?}");
+    }
+}
