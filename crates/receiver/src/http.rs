@@ -1,6 +1,7 @@
 //! The remote-write listener: `POST /api/v1/receive`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,6 +23,9 @@ use crate::status::WriteError;
 pub(crate) const REQUEST_BYTES_MAX: u64 = 32 << 20;
 /// Most bytes of a body as it is sent: snappy makes incompressible bytes a little longer.
 const BODY_BYTES_MAX: usize = (32 << 20) + (32 << 20) / 6 + 32;
+
+/// How long the body of a request may take to come.
+const BODY_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the handler needs.
 #[derive(Clone, Debug)]
@@ -78,7 +82,9 @@ impl Receive {
             return Err(too_large());
         }
         let _held = self.ingest.budget.reserve(expected)?;
-        let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
+        let read = tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, BODY_BYTES_MAX));
+        let read = read.await.map_err(|_| WriteError::Slow(BODY_PATIENCE.as_secs()))?;
+        let body = read.map_err(|error| {
             let is_too_large =
                 std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |it| {
                     it.source()

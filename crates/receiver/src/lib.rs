@@ -17,6 +17,7 @@ mod upkeep;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{ArgMatches, Command};
@@ -42,6 +43,8 @@ use crate::upkeep::Upkeep;
 const HEAD_SHARE: f64 = 0.6;
 const REQUESTS_SHARE: usize = 8;
 const CALL_SHARE: usize = 4;
+/// How long the last shipping may take.
+const CLOSING_SHIP_MAX: Duration = Duration::from_mins(2);
 
 /// The receiver daemon.
 #[derive(Debug)]
@@ -141,7 +144,9 @@ impl Service for Receiver {
         let upkeep = self.upkeep;
         let cut = self.context.tasks.spawn_blocking("cut the head", move || upkeep.cut_all());
         let report = cut.await.context("cut the head")?;
-        let is_shipped = self.shipper.round().await;
+        // The process must end; what is not shipped by then is after the next start.
+        let shipped = tokio::time::timeout(CLOSING_SHIP_MAX, self.shipper.round()).await;
+        let is_shipped = shipped.unwrap_or(false);
         if !report.failures.is_empty() || !is_shipped {
             warn!("not all of the head is in the bucket; the next start goes on with it");
         }

@@ -31,6 +31,9 @@ pub(crate) enum WriteError {
     /// A bound on the request was passed before it was read.
     #[error("{0}")]
     TooLarge(String),
+    /// The body did not come in time.
+    #[error("the body did not come whole within {0} seconds")]
+    Slow(u64),
     /// The body could not be read to its end.
     #[error("the body could not be read: {0}")]
     Body(String),
@@ -54,6 +57,7 @@ impl WriteError {
             | WriteError::Tenant(_)
             | WriteError::Body(_)
             | WriteError::Refused(_) => StatusCode::BAD_REQUEST,
+            WriteError::Slow(_) => StatusCode::REQUEST_TIMEOUT,
             WriteError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

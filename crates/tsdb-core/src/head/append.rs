@@ -23,6 +23,10 @@ use crate::wal::record::{FloatRecord, FloatsWriter, PAYLOAD_BYTES_WANTED, put_se
 /// up; each time needs a cut in between.
 const LOCATE_ATTEMPTS: usize = 4;
 
+/// Earliest time that is taken, and negated the latest: sums of times stay far from the ends of
+/// an `i64`, which mean "none" in the head.
+const EARLIEST_MS: i64 = i64::MIN / 4;
+
 /// A sample of which only the disk knows whether it is there.
 #[derive(Debug)]
 pub(crate) struct Question {
@@ -63,16 +67,13 @@ impl Head {
         batch: &WriteBatch<'_>,
     ) -> Result<Progress> {
         let newest_ms = tenant.newest_ms();
-        let too_old_ms = match newest_ms {
-            i64::MIN => i64::MIN,
-            newest_ms => newest_ms.saturating_sub(self.block_ms / 2),
-        };
+        let too_old_ms = newest_ms.saturating_sub(self.block_ms / 2).max(EARLIEST_MS);
         let write = Write {
             head: self,
             log,
             tenant,
             batch,
-            bounds: Bounds { too_old_ms, latest_ms: batch.latest_ms },
+            bounds: Bounds { too_old_ms, latest_ms: batch.latest_ms.min(-EARLIEST_MS) },
         };
         let mut progress = Progress::default();
         let mut places = write.locate_known();

@@ -254,3 +254,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn times_at_the_ends_are_refused_and_poison_nothing() {
+    let (engine, _) = open(&FaultFs::new()).unwrap();
+    let t = tenant("default-tenant");
+    let ends = [i64::MIN, i64::MIN / 2, i64::MAX / 2, i64::MAX];
+    for time_ms in ends {
+        let outcome = write(&engine, &t, &[("a=1", time_ms, 1.0)]).unwrap();
+        assert_eq!((outcome.accepted, outcome.refused.len()), (0, 1), "{time_ms}");
+    }
+    assert_eq!(write(&engine, &t, &[("a=1", 1000, 1.0)]).unwrap().accepted, 1);
+    assert_eq!(write(&engine, &t, &[("a=1", -2000, 1.0)]).unwrap().accepted, 0);
+    assert_eq!(engine.stats().series, 1);
+}
