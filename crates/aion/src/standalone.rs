@@ -78,7 +78,7 @@ impl Service for Standalone {
         }
         let arguments = Arguments::from_flags(flags)?;
         // The querier's addresses are known only once the others listen; these stand for them.
-        let unknown = "127.0.0.1:0".parse()?;
+        let unknown = "127.0.0.1:1".parse()?;
         config_of::<Querier>(&arguments.querier(unknown, unknown))?;
         Ok(Config {
             self_scrape_interval: flags::duration_of(flags, "self-scrape.interval"),

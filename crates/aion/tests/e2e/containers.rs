@@ -201,7 +201,8 @@ impl Container<'_> {
     }
 
     fn log(&self) -> String {
-        let output = Command::new(&self.docker.program).args(["logs", &self.name]).output().unwrap();
+        let output =
+            Command::new(&self.docker.program).args(["logs", &self.name]).output().unwrap();
         let (out, err) = (output.stdout, output.stderr);
         format!("{}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err))
     }
