@@ -5,4 +5,6 @@ mod api;
 mod completeness;
 mod golden_grafana;
 mod golden_http;
+mod lifetime;
+mod service;
 mod world;
