@@ -27,6 +27,7 @@ pub struct Weed {
     directory: TempDir,
     s3_port: u16,
     filer_port: u16,
+    ports: [u16; 5],
     bucket: String,
 }
 
@@ -76,16 +77,20 @@ impl Weed {
             .arg(format!("-admin.port={admin}"))
             .arg(format!("-s3.config={}", config.display()))
             .arg(format!("-bucket={bucket}"))
-            // It leaves its sockets in the folder for temporary files.
-            .env("TMPDIR", directory.path())
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .map_err(text)?;
-        let mut weed =
-            Weed { process, directory, s3_port, filer_port: filer, bucket: bucket.to_owned() };
+        let mut weed = Weed {
+            process,
+            directory,
+            s3_port,
+            filer_port: filer,
+            ports,
+            bucket: bucket.to_owned(),
+        };
         weed.wait().map(|()| weed)
     }
 
@@ -135,7 +140,19 @@ impl Drop for Weed {
         // An orderly end takes it up to half a minute, and nothing of it is kept.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        for path in self.ports.into_iter().flat_map(sockets) {
+            let _ = fs::remove_file(path);
+        }
     }
+}
+
+/// The sockets that a killed server leaves, whatever part of it had the port.
+fn sockets(port: u16) -> impl Iterator<Item = String> {
+    let twin = u32::from(port) + 10_000;
+    ["master", "volume", "filer", "s3", "admin"].into_iter().flat_map(move |part| {
+        let plain = format!("/tmp/seaweedfs-{part}-{port}.sock");
+        [plain, format!("/tmp/seaweedfs-{part}-grpc-{twin}.sock")]
+    })
 }
 
 fn answers_200(port: u16, path: &str) -> bool {
