@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,14 @@ use crate::config::EndpointsConfig;
 pub(crate) enum Spec {
     /// `host:port`, connected to as it stands.
     Address(String),
-    /// `dns+host:port`: every address that the name resolves to.
-    Dns(String),
+    /// `dns+host:port`: every IPv4 address that the name resolves to, or the IPv6 ones if it has no
+    /// other; `dnsdualstack+` takes both.
+    Dns {
+        /// `host:port`.
+        name: String,
+        /// Whether IPv6 addresses count beside IPv4 ones.
+        is_dual: bool,
+    },
 }
 
 impl Spec {
@@ -41,7 +48,9 @@ impl Spec {
                 Err(format!("{text}: an endpoint is host:port or dns+host:port"))
             }
             "" => Ok(Spec::Address(address.to_owned())),
-            "dns" | "dnsdualstack" => Ok(Spec::Dns(address.to_owned())),
+            "dns" | "dnsdualstack" => {
+                Ok(Spec::Dns { name: address.to_owned(), is_dual: scheme == "dnsdualstack" })
+            }
             _ => Err(format!("{text}: unknown scheme {scheme:?}; known are dns+ and none")),
         }
     }
@@ -127,8 +136,13 @@ impl Endpoints {
         for spec in &self.0.config.specs {
             match spec {
                 Spec::Address(address) => found.push(address.clone()),
-                Spec::Dns(name) => match tokio::net::lookup_host(name).await {
-                    Ok(addresses) => found.extend(addresses.map(|it| it.to_string())),
+                Spec::Dns { name, is_dual } => match tokio::net::lookup_host(name).await {
+                    Ok(addresses) => {
+                        let addresses: Vec<SocketAddr> = addresses.collect();
+                        let has_v4 = addresses.iter().any(SocketAddr::is_ipv4);
+                        let is_taken = |it: &&SocketAddr| *is_dual || !has_v4 || it.is_ipv4();
+                        found.extend(addresses.iter().filter(is_taken).map(ToString::to_string));
+                    }
                     // What the name stood for before stays.
                     Err(error) => {
                         is_whole = false;
@@ -204,7 +218,7 @@ impl Endpoints {
 
     /// Whether any endpoint is a name to be looked up.
     pub(crate) fn has_names(&self) -> bool {
-        self.0.config.specs.iter().any(|it| matches!(it, Spec::Dns(_)))
+        self.0.config.specs.iter().any(|it| matches!(it, Spec::Dns { .. }))
     }
 
     fn add(&self, address: &str) -> anyhow::Result<()> {
@@ -248,7 +262,9 @@ mod tests {
         let address = |it: &str| Spec::Address(it.to_owned());
         assert_eq!(Spec::parse("store:10901"), Ok(address("store:10901")));
         assert_eq!(Spec::parse("[::1]:10901"), Ok(address("[::1]:10901")));
-        assert_eq!(Spec::parse("dns+store:10901"), Ok(Spec::Dns("store:10901".to_owned())));
+        let dns = |is_dual| Spec::Dns { name: "store:10901".to_owned(), is_dual };
+        assert_eq!(Spec::parse("dns+store:10901"), Ok(dns(false)));
+        assert_eq!(Spec::parse("dnsdualstack+store:10901"), Ok(dns(true)));
         for text in ["store", ":10901", "store:0", "store:x", "dns+store", "x+store:1", ""] {
             assert!(Spec::parse(text).is_err(), "{text}");
         }

@@ -15,6 +15,7 @@ use storeapi::store::{SeriesFrame, SeriesFrames};
 use storeapi::{Error, Store, StoreSeries};
 
 use crate::endpoints::{Endpoints, Member};
+use crate::limits::LATE_MS_MAX;
 
 /// Asks many stores.
 #[derive(Clone, Debug)]
@@ -108,10 +109,11 @@ impl Fanout {
 }
 
 /// Whether a store may hold series of a range that fulfil the matchers, by what it said of itself.
-/// A store that never said anything may hold everything.
+/// A store that never said anything, or that was empty, may hold everything by now.
 fn may_hold(member: &Member, range: TimeRange, matchers: &[Matcher]) -> bool {
     let Some(info) = &member.info else { return true };
-    if !range.overlaps(TimeRange::new(info.min_time_ms, info.max_time_ms)) {
+    let held = held_range(info);
+    if !held.is_empty() && !range.overlaps(held) {
         return false;
     }
     let fulfils = |labels: &Labels| {
@@ -120,6 +122,16 @@ fn may_hold(member: &Member, range: TimeRange, matchers: &[Matcher]) -> bool {
             .all(|matcher| labels.get(matcher.name()).is_none_or(|value| matcher.matches(value)))
     };
     info.label_sets.is_empty() || info.label_sets.iter().any(fulfils)
+}
+
+/// The time that a store may hold by now: whoever takes samples may have got newer ones since it
+/// was asked, and older ones within the bound of late samples.
+fn held_range(info: &StoreInfo) -> TimeRange {
+    let held = TimeRange::new(info.min_time_ms, info.max_time_ms);
+    if held.is_empty() || info.component == "store" {
+        return held;
+    }
+    TimeRange::new(held.start_ms.saturating_sub(LATE_MS_MAX), i64::MAX)
 }
 
 /// Opens the stream of one store; what the store cannot do itself is done here.
@@ -290,5 +302,52 @@ impl Store for Fanout {
             self.joined(&request, call).await
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storeapi::memory::MemoryStore;
+
+    use super::*;
+
+    #[test]
+    fn stores_are_passed_over_only_for_what_they_cannot_hold() {
+        let labels = Labels::from_pairs([("replica", "a")]).unwrap();
+        let member = |component: &str, min_time_ms, max_time_ms| Member {
+            name: "s".to_owned(),
+            store: Arc::new(MemoryStore::new("s", Labels::empty(), Vec::new())),
+            info: Some(StoreInfo {
+                component: component.to_owned(),
+                label_sets: vec![labels.clone()],
+                min_time_ms,
+                max_time_ms,
+                ..StoreInfo::default()
+            }),
+            obstacle: None,
+            checked_ms: 0,
+        };
+        let check = |member: &Member, start_ms, end_ms, expected| {
+            let range = TimeRange::new(start_ms, end_ms);
+            assert_eq!(may_hold(member, range, &[]), expected, "{member:?} {range:?}");
+        };
+        let hour_ms = 3_600_000;
+        let store = member("store", 10 * hour_ms, 20 * hour_ms);
+        check(&store, 0, 9 * hour_ms, false);
+        check(&store, 0, 10 * hour_ms, true);
+        check(&store, 21 * hour_ms, 22 * hour_ms, false);
+        let receiver = member("receive", 10 * hour_ms, 20 * hour_ms);
+        check(&receiver, 0, 9 * hour_ms, true);
+        check(&receiver, 0, hour_ms, false);
+        check(&receiver, 21 * hour_ms, 22 * hour_ms, true);
+        let empty = member("receive", i64::MAX, i64::MIN);
+        check(&empty, 0, 1, true);
+        let unknown = Member { info: None, ..store.clone() };
+        check(&unknown, 0, 1, true);
+
+        let holds =
+            |value: &str| may_hold(&store, TimeRange::ALL, &[Matcher::equal("replica", value)]);
+        assert!(holds("a") && !holds("b") && !holds(""));
+        assert!(may_hold(&store, TimeRange::ALL, &[Matcher::equal("other", "b")]));
     }
 }

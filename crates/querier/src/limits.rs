@@ -26,3 +26,6 @@ pub(crate) const INFO_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Share of the process' memory that one query may hold: one part of so many.
 pub(crate) const QUERY_MEMORY_PART: usize = 4;
+/// How much older than what a receiver said it holds a late sample may be: half of the longest
+/// block that receivers usually cut, and as much again.
+pub(crate) const LATE_MS_MAX: i64 = 2 * 3_600_000;
