@@ -206,6 +206,9 @@ impl ReceiveStore {
         texts: &mut BTreeSet<String>,
     ) -> Result<(), Error> {
         if let Some(value) = query.external.get(name) {
+            if request.without_replica_labels.iter().any(|it| it == name) {
+                return Ok(());
+            }
             let mut names = BTreeSet::new();
             self.names_of(query, request, budget, &mut names)?;
             if !names.is_empty() {
@@ -402,6 +405,9 @@ impl Store for ReceiveStore {
         budget: Budget,
     ) -> BoxFuture<'_, Result<LabelsResponse, Error>> {
         let work = move |store: &ReceiveStore| {
+            if name.is_empty() {
+                return Err(Error::InvalidArgument("the label's name is empty".to_owned()));
+            }
             store.texts(&request, |query, texts| {
                 store.values_of(query, (&name, &request), &budget, texts)
             })

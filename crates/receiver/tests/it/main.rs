@@ -5,6 +5,7 @@
 mod bad_requests;
 mod bodies;
 mod decode;
+mod golden_calls;
 mod life;
 mod serve;
 mod world;

@@ -59,11 +59,25 @@ impl World {
         now_ms: i64,
         flags: &[&str],
     ) -> anyhow::Result<World> {
+        let mut labelled = vec!["--label=receive=\"r0\""];
+        labelled.extend(flags);
+        World::try_start_labelled(directory, now_ms, &labelled).await
+    }
+
+    /// Starts a receiver whose external labels are among the flags.
+    pub(crate) async fn start_labelled(directory: &Path, now_ms: i64, flags: &[&str]) -> World {
+        World::try_start_labelled(directory, now_ms, flags).await.unwrap()
+    }
+
+    async fn try_start_labelled(
+        directory: &Path,
+        now_ms: i64,
+        flags: &[&str],
+    ) -> anyhow::Result<World> {
         let mut arguments = vec![
             "--http-address=127.0.0.1:0".to_owned(),
             "--grpc-address=127.0.0.1:0".to_owned(),
             "--remote-write.address=127.0.0.1:0".to_owned(),
-            "--label=receive=\"r0\"".to_owned(),
             format!("--tsdb.path={}", directory.display()),
         ];
         arguments.extend(flags.iter().map(|it| (*it).to_owned()));
