@@ -218,7 +218,12 @@ fn a_block_written_again_has_the_same_bytes() {
     }
 }
 
-fn write_again(block: &block::Reader, home: &Path, name: &str, passes: usize) -> PathBuf {
+pub(crate) fn write_again(
+    block: &block::Reader,
+    home: &Path,
+    name: &str,
+    passes: usize,
+) -> PathBuf {
     let budget = Budget::unlimited();
     let mut symbols = Vec::new();
     let lookup = block.index().lookup();

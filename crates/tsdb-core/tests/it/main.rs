@@ -8,6 +8,8 @@ mod engine;
 mod engine_crash;
 mod engine_damage;
 mod engine_rules;
+mod engine_threads;
 mod golden_blocks;
 mod matchers;
 mod metas;
+mod promtool;
