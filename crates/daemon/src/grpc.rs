@@ -66,11 +66,13 @@ impl Config {
     /// What the flags of [`flags::grpc`] say; reads the files of TLS.
     ///
     /// # Errors
-    /// Names the flag whose file cannot be read, or the one that is missing.
+    /// Names the flag whose value makes no sense, whose file cannot be read, or that is missing.
     pub fn from_flags(flags: &ArgMatches) -> anyhow::Result<Config> {
+        let address = flags::text_of(flags, "grpc-address");
+        http::check_address("--grpc-address", &address)?;
         Ok(Config {
             flag: "--grpc-address",
-            address: flags::text_of(flags, "grpc-address"),
+            address,
             grace_period: flags::duration_of(flags, "grpc-grace-period"),
             max_connection_age: flags::duration_of(flags, "grpc-server-max-connection-age"),
             tls: tls_from_flags(flags)?,

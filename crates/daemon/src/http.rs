@@ -7,7 +7,7 @@ mod measure;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, ensure};
 use axum::Router;
 use axum::response::{IntoResponse as _, Response};
 use clap::{ArgMatches, Command};
@@ -37,18 +37,14 @@ impl Config {
     /// What the flags of [`flags::http`] say.
     ///
     /// # Errors
-    /// Names the flag that asks for what is not there.
+    /// Names the flag whose value makes no sense.
     pub fn from_flags(flags: &ArgMatches) -> anyhow::Result<Config> {
-        if !flags::text_of(flags, "http.config").is_empty() {
-            bail!(
-                "--http.config is refused: TLS and passwords on HTTP are not there yet; put a \
-                 proxy in front"
-            );
-        }
+        let address = flags::text_of(flags, "http-address");
+        check_address("--http-address", &address)?;
         Ok(Config {
             name: "http",
             flag: "--http-address",
-            address: flags::text_of(flags, "http-address"),
+            address,
             grace_period: flags::duration_of(flags, "http-grace-period"),
             has_admin_routes: true,
         })
@@ -57,7 +53,7 @@ impl Config {
 
 /// The flags that [`Config::from_flags`] reads.
 pub(crate) fn flags(command: Command) -> Command {
-    command
+    let command = command
         .arg(
             flags::value("http-address", "Listen host:port of the HTTP server.")
                 .default_value("0.0.0.0:10902"),
@@ -66,11 +62,9 @@ pub(crate) fn flags(command: Command) -> Command {
             "http-grace-period",
             "2m",
             "Time that requests may take to end after an interrupt.",
-        ))
-        .arg(
-            flags::value("http.config", "Path of a file that enables TLS or authentication.")
-                .default_value(""),
-        )
+        ));
+    let reason = "TLS and passwords on HTTP are not there yet; put a proxy in front";
+    flags::refused(command, "http.config", "", reason)
 }
 
 /// Binds, then serves `router` in the background until the process stops; gives the address.
@@ -104,13 +98,22 @@ pub async fn serve(
     Ok(address)
 }
 
+/// Whether an address may be one to listen on; whether it is one, only listening tells.
+///
+/// # Errors
+/// Names the flag, and says what an address looks like.
+pub fn check_address(flag: &str, address: &str) -> anyhow::Result<()> {
+    let port = address.rsplit_once(':').map(|(_, port)| port);
+    let is_port = port.is_some_and(|it| it.parse::<u16>().is_ok());
+    ensure!(is_port, "{flag}={address}: an address is host:port, such as 0.0.0.0:10902");
+    Ok(())
+}
+
 /// Binds a listener, or says which flag asked for an address that cannot be had.
 pub(crate) async fn bind(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
     let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.into() };
-    TcpListener::bind(&full).await.with_context(|| match full.rsplit_once(':') {
-        Some(_) => format!("{flag}={address}: cannot listen there, choose another address"),
-        None => format!("{flag}={address}: an address is host:port"),
-    })
+    let bound = TcpListener::bind(&full).await;
+    bound.with_context(|| format!("{flag}={address}: cannot listen there, choose another address"))
 }
 
 fn internal_error() -> Response {

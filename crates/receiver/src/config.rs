@@ -217,7 +217,10 @@ fn storage_flags(command: Command) -> Command {
     let command = accepted(command, "receive.lazy-retrieval-max-buffered-responses", lazy);
     let limit = "not there yet; the process' memory budget holds";
     let command = refused(command, "store.limits.request-series", "0", limit);
-    refused(command, "store.limits.request-samples", "0", limit)
+    let command = refused(command, "store.limits.request-samples", "0", limit);
+    let log = "requests are measured and traced, not logged";
+    let command = accepted(command, "request.logging-config", log);
+    accepted(command, "request.logging-config-file", log)
 }
 
 impl Config {

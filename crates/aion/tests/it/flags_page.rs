@@ -110,10 +110,12 @@ fn row(arg: &Arg, thanos: &[&str]) -> String {
         _ if is_of_thanos => "done",
         _ => "own",
     };
+    // What a flag without effect defaults to would only mislead.
+    let shows_default = matches!(state, "done" | "own");
     let defaults: Vec<String> =
         arg.get_default_values().iter().map(|it| it.to_string_lossy().into_owned()).collect();
     let default = match defaults.join(", ") {
-        it if it.is_empty() => String::new(),
+        it if it.is_empty() || !shows_default => String::new(),
         it => format!("`{it}`"),
     };
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();

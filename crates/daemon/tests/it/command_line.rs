@@ -11,7 +11,8 @@ fn refused(arguments: &[&str], expected: &str) {
 
 /// What the probe shows of its configuration.
 fn shown(arguments: &[&str], variables: &[(&str, &str)], expected: &str) {
-    let mut command = command(&[arguments, &["--mode=show", "--http-address=nowhere:x"]].concat());
+    let mut command =
+        command(&[arguments, &["--mode=show", "--http-address=nowhere.invalid:1"]].concat());
     command.envs(variables.iter().copied());
     let ended = end(command);
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
@@ -24,6 +25,10 @@ fn mistakes_are_told_in_one_line() {
     refused(&["--zzz"], "unknown flag --zzz; probe --help lists the flags");
     refused(&["serve"], "unexpected argument serve; probe --help lists the flags");
     refused(&["--mode"], "--mode: needs a value");
+    refused(
+        &["--http-address=nowhere:x"],
+        "--http-address=nowhere:x: an address is host:port, such as 0.0.0.0:10902",
+    );
     refused(&["--mode=a", "--mode=b"], "--mode: give it only once");
     refused(
         &["--tsdb.retention=soon"],
