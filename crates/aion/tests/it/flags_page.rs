@@ -17,9 +17,9 @@ use crate::thanos_flags::{COMMON, COMPACT, GRPC, QUERY, RECEIVE, STORE};
 const WRITE: &str = "AION_WRITE_DOCS";
 
 const HEAD: &str = "# Flags\n\n\
-    Every flag of the four daemons; `cargo test -p aion` compares this page with what they declare, \
-    and with the flags that Thanos has, and `AION_WRITE_DOCS=1 cargo test -p aion flags_page` writes \
-    it anew.\n\n\
+    Every flag of the four daemons; `cargo test -p aion` compares this page with what they \
+    declare, and with the flags that Thanos has, and `AION_WRITE_DOCS=1 cargo test -p aion \
+    flags_page` writes it anew.\n\n\
     | state | means |\n|---|---|\n\
     | done | does what it does in Thanos |\n\
     | own | Thanos does not have it |\n\

@@ -105,3 +105,19 @@ async fn a_stream_that_never_ends_is_cut_after_the_grace_period() {
     let drained = tokio::time::timeout(GRACE * 5, context.tasks.drain(GRACE));
     drained.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_that_is_no_tls_is_told_with_its_flags() {
+    let context = Context::of_this_machine("probe").unwrap();
+    let text = "no PEM".to_owned();
+    let config = grpc::Config {
+        flag: "--grpc-address",
+        address: "127.0.0.1:0".to_owned(),
+        grace_period: GRACE,
+        max_connection_age: Duration::ZERO,
+        tls: Some(grpc::Tls { certificate: text.clone(), key: text, client_authority: None }),
+    };
+    let error = grpc::serve(&context, &config, Routes::default()).await.unwrap_err();
+    let error = format!("{error:#}");
+    assert!(error.starts_with("--grpc-server-tls-cert and --grpc-server-tls-key: "), "{error}");
+}

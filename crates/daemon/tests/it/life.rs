@@ -93,6 +93,13 @@ fn the_death_of_a_vital_task_is_the_death_of_the_process() {
 }
 
 #[test]
+fn work_that_is_done_ends_the_process_well() {
+    let (code, lines) = start(&["--mode=finishes"]).ended();
+    assert_eq!(code, Some(0), "{lines:#?}");
+    position(&lines, "closing the probe");
+}
+
+#[test]
 fn a_failed_start_is_one_line() {
     let ended = run(&[
         "--http-address=127.0.0.1:0",

@@ -103,6 +103,14 @@ fn spawn(context: &Context, mode: &str) -> anyhow::Result<()> {
                 Ok(())
             });
         }
+        "finishes" => {
+            context.tasks.spawn_vital("one pass", async move {
+                tokio::time::sleep(soon).await;
+                tasks.finish();
+                tasks.stopping().await;
+                Ok(())
+            });
+        }
         "vital-panics" => {
             context.tasks.spawn_vital("committer", async move {
                 tokio::time::sleep(soon).await;
