@@ -191,6 +191,7 @@ impl Endpoints {
         let mut remote = self.0.remote.write();
         for ((address, _), answer) in stores.into_iter().zip(answers) {
             let Some(it) = remote.get_mut(&address) else { continue };
+            let is_first = it.checked_ms == 0;
             it.checked_ms = now_ms;
             match answer {
                 Ok(info) => {
@@ -202,7 +203,7 @@ impl Endpoints {
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    if it.obstacle.is_none() || it.checked_ms == 0 {
+                    if it.obstacle.is_none() || is_first {
                         warn!(address, error, "an endpoint does not answer");
                     }
                     it.obstacle = Some(error);

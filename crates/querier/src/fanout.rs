@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use futures_util::stream::{self, StreamExt as _};
+use jiff::Timestamp;
 use model::{Budget, Labels, Matcher, TimeRange};
 use storeapi::merge::{MergeOptions, Source, merge, series_bytes};
 use storeapi::request::{
@@ -79,6 +80,7 @@ impl Fanout {
     async fn joined<'a, F>(
         &'a self,
         request: &LabelsRequest,
+        budget: &Budget,
         call: impl Fn(Member) -> F,
     ) -> Result<LabelsResponse, Error>
     where
@@ -86,9 +88,11 @@ impl Fanout {
     {
         let members = self.concerned(request.range, &request.matchers);
         let mut joined = LabelsResponse::default();
+        let mut held = budget.reserve(0)?;
         for (name, answer) in join_all(members.into_iter().map(call)).await {
             match answer {
                 Ok(mut answer) => {
+                    held.grow(answer.size_bytes())?;
                     joined.values.append(&mut answer.values);
                     joined.warnings.append(&mut answer.warnings);
                 }
@@ -134,16 +138,28 @@ fn held_range(info: &StoreInfo) -> TimeRange {
     TimeRange::new(held.start_ms.saturating_sub(LATE_MS_MAX), i64::MAX)
 }
 
+/// Why a store cannot be asked now, and the time that it holds when that is known.
+fn unavailable(member: &Member) -> Option<Error> {
+    let obstacle = member.obstacle.as_ref()?;
+    let date = |time_ms| Timestamp::from_millisecond(time_ms).map(|it| it.to_string());
+    let times = member.info.as_ref().map(|it| (date(it.min_time_ms), date(it.max_time_ms)));
+    Some(Error::Unavailable(match times {
+        Some((Ok(from), Ok(to))) => format!("{obstacle} (it holds {from} to {to})"),
+        Some((Ok(from), Err(_))) => format!("{obstacle} (it holds {from} and later)"),
+        _ => obstacle.clone(),
+    }))
+}
+
 /// Opens the stream of one store; what the store cannot do itself is done here.
 async fn open(
     member: Member,
     mut request: SeriesRequest,
     budget: Budget,
 ) -> (String, Result<SeriesFrames, Error>) {
-    let name = member.name;
-    if let Some(obstacle) = member.obstacle {
-        return (name, Err(Error::Unavailable(obstacle)));
+    if let Some(error) = unavailable(&member) {
+        return (member.name, Err(error));
     }
+    let name = member.name;
     let info = member.info.unwrap_or_default();
     let mut dropped = Vec::new();
     if !info.supports_without_replica_labels {
@@ -266,14 +282,14 @@ impl Store for Fanout {
             let call = |member: Member| {
                 let (request, budget) = (request.clone(), budget.clone());
                 async move {
-                    let answer = match member.obstacle {
-                        Some(obstacle) => Err(Error::Unavailable(obstacle)),
+                    let answer = match unavailable(&member) {
+                        Some(error) => Err(error),
                         None => member.store.label_names(request, budget).await,
                     };
                     (member.name, answer)
                 }
             };
-            self.joined(&request, call).await
+            self.joined(&request, &budget, call).await
         }
         .boxed()
     }
@@ -292,14 +308,14 @@ impl Store for Fanout {
             let call = |member: Member| {
                 let (name, request, budget) = (name.clone(), request.clone(), budget.clone());
                 async move {
-                    let answer = match member.obstacle {
-                        Some(obstacle) => Err(Error::Unavailable(obstacle)),
+                    let answer = match unavailable(&member) {
+                        Some(error) => Err(error),
                         None => member.store.label_values(name, request, budget).await,
                     };
                     (member.name, answer)
                 }
             };
-            self.joined(&request, call).await
+            self.joined(&request, &budget, call).await
         }
         .boxed()
     }

@@ -183,12 +183,13 @@ impl Store for RemoteStore {
     fn label_names(
         &self,
         request: LabelsRequest,
-        _budget: Budget,
+        budget: Budget,
     ) -> BoxFuture<'_, Result<LabelsResponse, Error>> {
         async move {
             let message = convert::names_request_message(&request);
             let mut client = self.client();
-            self.wait(client.label_names(message)).await.map(convert::names_response)
+            let answer = self.wait(client.label_names(message)).await?;
+            affordable(convert::names_response(answer), &budget)
         }
         .boxed()
     }
@@ -197,15 +198,22 @@ impl Store for RemoteStore {
         &self,
         name: String,
         request: LabelsRequest,
-        _budget: Budget,
+        budget: Budget,
     ) -> BoxFuture<'_, Result<LabelsResponse, Error>> {
         async move {
             let message = convert::values_request_message(name, &request);
             let mut client = self.client();
-            self.wait(client.label_values(message)).await.map(convert::values_response)
+            let answer = self.wait(client.label_values(message)).await?;
+            affordable(convert::values_response(answer), &budget)
         }
         .boxed()
     }
+}
+
+/// The answer, when the account has room for it; the caller charges what it keeps.
+fn affordable(answer: LabelsResponse, budget: &Budget) -> Result<LabelsResponse, Error> {
+    budget.reserve(answer.size_bytes())?;
+    Ok(answer)
 }
 
 /// Reads the messages of one Series call.

@@ -144,7 +144,7 @@ impl Lane {
             && *last > next.labels
         {
             let text = format!(
-                "{}: series out of order: {} came after {last}; this is a fault of that store",
+                "{}: series out of order: {} came after {last}, a fault of that store",
                 self.name, next.labels
             );
             self.close();
@@ -275,7 +275,11 @@ impl Merger {
             Err(error @ Error::BudgetExceeded(_)) => Err(error),
             Err(error) if self.options.partial_response == PartialResponse::Abort => Err(error),
             Err(error) => {
-                self.warnings.push_back(error.to_string());
+                let missing = match &lane.last {
+                    Some(last) => format!("{error}; its series after {last} are missing"),
+                    None => format!("{error}; its series are missing"),
+                };
+                self.warnings.push_back(missing);
                 Ok(())
             }
         }

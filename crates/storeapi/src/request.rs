@@ -137,6 +137,14 @@ pub struct LabelsResponse {
     pub warnings: Vec<String>,
 }
 
+impl LabelsResponse {
+    /// Bytes in memory, what an account is charged for the answer.
+    pub fn size_bytes(&self) -> usize {
+        let texts = self.values.iter().chain(&self.warnings);
+        texts.map(|it| size_of::<String>() + it.len()).sum()
+    }
+}
+
 /// What a store says of itself by `Info`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreInfo {

@@ -1,5 +1,7 @@
 //! Errors of a store call as gRPC statuses and back; nobody else decides on a code.
 
+use std::error::Error as _;
+
 use tonic::{Code, Status};
 
 use crate::error::Error;
@@ -21,10 +23,20 @@ pub fn to_status(error: &Error) -> Status {
 
 /// What a status of the peer called `name` means to the one who asked it.
 pub fn from_status(status: &Status, name: &str) -> Error {
-    let text = match status.message() {
+    let mut text = match status.message() {
         "" => format!("{name}: {}", status.code().description()),
         message => format!("{name}: {message}"),
     };
+    // Why a connection failed stands only among the causes.
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = error.source();
+    }
     match status.code() {
         Code::InvalidArgument | Code::OutOfRange => Error::InvalidArgument(text),
         Code::ResourceExhausted => Error::ResourceExhausted(text),

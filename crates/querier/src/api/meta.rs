@@ -130,9 +130,9 @@ pub(crate) async fn index(State(app): State<Arc<App>>) -> Response {
     let members = app.endpoints.members();
     let stores: String = members
         .iter()
-        .map(|it| {
-            let state = it.obstacle.as_deref().unwrap_or("answers");
-            format!("  {}: {state}\n", it.name)
+        .map(|it| match &it.obstacle {
+            Some(obstacle) => format!("  {obstacle}\n"),
+            None => format!("  {}: answers\n", it.name),
         })
         .collect();
     let text = format!(

@@ -13,7 +13,7 @@ use promql::ast::Expr;
 use promql::{Answer, Cancel, Engine, QueryResult, Session};
 use storeapi::request::PartialResponse;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tracing::{Instrument as _, info_span};
+use tracing::{Instrument as _, debug, info_span, warn};
 
 use crate::api::params::Params;
 use crate::api::respond;
@@ -111,7 +111,10 @@ async fn answer(app: &Arc<App>, params: &Params, times: Times) -> Result<Respons
     let query = checked(app, params, times)?;
     let span = info_span!("query", text = query.text);
     async move {
-        let outcome = run(app, &query).await?;
+        let outcome = run(app, &query).await.inspect_err(|error| match error.kind {
+            Kind::Internal => warn!(query = query.text, error = error.message, "a query failed"),
+            _ => debug!(query = query.text, error = error.message, "a query was not answered"),
+        })?;
         Ok(shown(app, &query, outcome))
     }
     .instrument(span)

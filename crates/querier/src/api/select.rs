@@ -281,7 +281,11 @@ async fn labels(app: &App, params: &Params, name: Option<String>) -> Result<Resp
         try_join_all(calls).await.map_err(|error| ApiError::of_stores(&error))
     });
     let (mut values, mut warnings) = (Vec::new(), Vec::new());
-    for mut answer in answers.await? {
+    let answers = answers.await?;
+    // Each text is held once as it is and once as JSON.
+    let bytes = answers.iter().map(|it| 2 * it.size_bytes()).sum();
+    let _held = budget.reserve(bytes).map_err(|error| ApiError::of_stores(&error.into()))?;
+    for mut answer in answers {
         values.append(&mut answer.values);
         warnings.append(&mut answer.warnings);
     }

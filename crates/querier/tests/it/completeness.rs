@@ -104,7 +104,9 @@ async fn a_store_that_breaks_off_is_named_or_ends_the_query() {
     assert_eq!(answer.header("x-aion-complete"), "false");
     assert_eq!(answer.header("cache-control"), "no-store");
     let json = answer.json();
-    assert_eq!(json["warnings"], serde_json::json!(["breaking:10901: the disk is gone"]));
+    let warning = "breaking:10901: the disk is gone; its series after {__name__=\"up\", job=\"a\"} \
+                   are missing";
+    assert_eq!(json["warnings"], serde_json::json!([warning]));
     assert_eq!(json["data"]["result"][0]["value"][1], "2");
 
     let answer = world.get(&format!("{QUERY}&partial_response=false")).await;
@@ -130,7 +132,8 @@ async fn an_endpoint_that_cannot_be_reached_is_missing_from_every_answer() {
     let answer = world.get(QUERY).await;
     assert_eq!(answer.header("x-aion-complete"), "false");
     let warning = answer.json()["warnings"][0].as_str().unwrap().to_owned();
-    assert!(warning.starts_with("127.0.0.1:1: "), "{warning}");
+    assert!(warning.starts_with("127.0.0.1:1: tcp connect error: "), "{warning}");
+    assert!(warning.ends_with("; its series are missing"), "{warning}");
     // What needs no store is whole.
     let answer = world.get("/api/v1/query?query=1%2B1&time=4").await;
     assert_eq!(answer.header("x-aion-complete"), "true");

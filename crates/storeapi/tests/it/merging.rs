@@ -84,7 +84,7 @@ async fn a_failing_stream_is_a_warning_or_the_end() {
     let failing = || source("f", vec![Err(Error::Unavailable("gone".to_owned()))]);
     let good = || source("g", vec![Ok(SeriesFrame::Batch(vec![series("0", Vec::new())]))]);
     let (all, warnings) = flatten(run(vec![failing(), good()], WARN).await);
-    assert_eq!((all.len(), warnings), (1, vec!["f: gone".to_owned()]));
+    assert_eq!((all.len(), warnings), (1, vec!["f: gone; its series are missing".to_owned()]));
     let abort = MergeOptions { partial_response: PartialResponse::Abort, ..WARN };
     let frames = run(vec![failing(), good()], abort).await;
     assert!(matches!(&*frames, [Err(Error::Unavailable(text))] if text == "f: gone"));
