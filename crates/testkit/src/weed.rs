@@ -115,7 +115,7 @@ impl Weed {
     fn log_end(&self) -> String {
         let log = fs::read(self.directory.path().join("log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().rev().take(5).collect();
+        let lines: Vec<&str> = log.lines().rev().take(40).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
@@ -137,6 +137,10 @@ impl Weed {
 
 impl Drop for Weed {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log_end();
+            let _ = writeln!(std::io::stderr(), "--- the last words of weed:\n{log}\n---");
+        }
         // An orderly end takes it up to half a minute, and nothing of it is kept.
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -148,7 +148,9 @@ pub(crate) fn compare_all(prometheus: SocketAddr, ours: SocketAddr, window: Wind
             samples += expected.samples();
             let answer = ask(ours, time_ms).map(|rows| rows.without(ADDED_LABELS));
             let difference = match answer {
-                Ok(rows) if rows.warnings.is_empty() => difference(&expected, &rows, near),
+                Ok(rows) if rows.warnings.iter().all(|it| is_known(it)) => {
+                    difference(&expected, &rows, near)
+                }
                 Ok(rows) => Some(format!("warnings: {:?}", rows.warnings)),
                 Err(error) => Some(error),
             };
@@ -161,6 +163,11 @@ pub(crate) fn compare_all(prometheus: SocketAddr, ours: SocketAddr, window: Wind
     failures.truncate(20);
     assert!(count == 0, "{count} answers differ:\n{}", failures.join("\n"));
     samples
+}
+
+/// What Prometheus 2.42 does not say yet of the queries above.
+fn is_known(warning: &str) -> bool {
+    warning.contains("sort is ineffective for range queries")
 }
 
 /// What is not the same in two answers.
