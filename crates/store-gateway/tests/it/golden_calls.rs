@@ -7,6 +7,7 @@ use model::{Columns, Labels};
 use serde_json::Value;
 use storeapi::StoreSeries;
 use storeapi::frame::SeriesResponse;
+use storeapi::request::StoreInfo;
 use storeapi::store::{Chunk, ChunkEncoding, SeriesFrame};
 use storeapi::wire::{Fields, Value as Field};
 use testkit::golden;
@@ -54,7 +55,7 @@ async fn check(file: &str, flags: &[&str], count_min: usize) {
     let Some(shared) = golden::shared_or_skip() else { return };
     let folder = shared.join("golden/storeapi");
     let gateway = Gateway::start(&folder.join("bucket"), flags).await;
-    let (mut count, mut wrong) = (0, Vec::new());
+    let (mut count, mut wrong, mut info) = (0, Vec::new(), None);
     for line in golden::read_jsonl_gz(&folder.join(file)) {
         let name = line["name"].as_str().unwrap().to_owned();
         // Defects of the recorded program and calls of services that a store has not.
@@ -62,6 +63,9 @@ async fn check(file: &str, flags: &[&str], count_min: usize) {
             continue;
         }
         count += 1;
+        if name == "info" {
+            info = Some(line["decoded"][0].clone());
+        }
         let request = Bytes::from(from_hex(line["request_hex"].as_str().unwrap()));
         let (messages, code, text) = gateway.call(line["method"].as_str().unwrap(), request).await;
         let wanted_code = line["status"]["code"].as_i64().unwrap();
@@ -73,9 +77,31 @@ async fn check(file: &str, flags: &[&str], count_min: usize) {
             wrong.push(format!("{name}: {difference}"));
         }
     }
+    if let Some(info) = info {
+        check_info(&gateway.running.service().store().info(), &info);
+    }
     gateway.stop().await;
     assert!(count >= count_min, "only {count} calls");
     assert!(wrong.is_empty(), "{} of {count} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn check_info(info: &StoreInfo, wanted: &Value) {
+    let set = |labels: &Labels| {
+        Value::from_iter(labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())))
+    };
+    let store = &wanted["store"];
+    assert_eq!(wanted["ComponentType"], info.component);
+    assert_eq!(wanted["label_sets"], Value::from_iter(info.label_sets.iter().map(set)));
+    assert_eq!(store["min_time"], info.min_time_ms);
+    assert_eq!(store["max_time"], info.max_time_ms);
+    assert_eq!(store["supports_sharding"], info.supports_sharding);
+    assert_eq!(store["supports_without_replica_labels"], info.supports_without_replica_labels);
+    let tsdbs = info.tsdbs.iter().map(|it| {
+        serde_json::json!({
+            "labels": set(&it.labels), "min_time": it.min_time_ms, "max_time": it.max_time_ms,
+        })
+    });
+    assert_eq!(store["tsdb_infos"], Value::from_iter(tsdbs));
 }
 
 fn is_left_out(line: &Value) -> bool {

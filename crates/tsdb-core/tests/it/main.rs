@@ -2,11 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::disallowed_methods, reason = "tests look at files as others would")]
 
+mod block_writing;
 mod chunks;
 mod damage;
 mod engine;
 mod engine_crash;
+mod engine_cuts;
 mod engine_damage;
+mod engine_durable;
 mod engine_rules;
 mod engine_threads;
 mod golden_blocks;
