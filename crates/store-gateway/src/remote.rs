@@ -102,7 +102,7 @@ impl Remote {
         let runs = join_pages(&missing);
         let wanted = cached.len() as u64 + runs.iter().map(|it| it.end - it.start).sum::<u64>();
         let wanted_bytes = usize::try_from(wanted * PAGE_BYTES).unwrap_or(usize::MAX);
-        let held = budget.reserve(wanted_bytes)?;
+        let mut held = budget.reserve(wanted_bytes)?;
         let fetched: Vec<(u64, Bytes)> = stream::iter(runs)
             .map(|run| async move {
                 let start = run.start;
@@ -116,7 +116,12 @@ impl Remote {
                 self.cache.insert(page_key(file, page), &bytes);
             }
         }
-        let parts = ranges.iter().map(|it| assemble(&fetched, &cached, it.clone())).collect();
+        let source = Source { fetched, cached };
+        let mut parts = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            held.grow(source.copied_bytes(range).min(wanted_bytes))?;
+            parts.push(source.assemble(range));
+        }
         Ok(Fetched { parts, held })
     }
 
@@ -196,29 +201,46 @@ fn piece(fetched: &[(u64, Bytes)], range: Range<u64>) -> Option<Bytes> {
     Some(bytes.slice(from..to))
 }
 
-/// The bytes of a range: a slice where one run or page holds all of it, else put together.
-fn assemble(fetched: &[(u64, Bytes)], cached: &BTreeMap<u64, Bytes>, range: Range<u64>) -> Bytes {
-    let part = |at: u64| -> Option<Bytes> {
-        if let Some(bytes) = piece(fetched, at..range.end) {
+/// What was read and what was in the cache.
+struct Source {
+    /// Runs with the offset at which each begins, ascending.
+    fetched: Vec<(u64, Bytes)>,
+    cached: BTreeMap<u64, Bytes>,
+}
+
+impl Source {
+    /// The bytes from the start of a range on that lie in one run or page.
+    fn part(&self, range: Range<u64>) -> Option<Bytes> {
+        if let Some(bytes) = piece(&self.fetched, range.clone()) {
             return Some(bytes);
         }
-        let page = cached.get(&(at / PAGE_BYTES))?;
-        let start = at / PAGE_BYTES * PAGE_BYTES;
-        let from = usize::try_from(at - start).ok().filter(|it| *it < page.len())?;
-        let to = usize::try_from(range.end - start).unwrap_or(usize::MAX).min(page.len());
-        Some(page.slice(from..to))
-    };
-    let Some(first) = part(range.start) else { return Bytes::new() };
-    let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-    if first.len() >= length {
-        return first;
+        let number = range.start / PAGE_BYTES;
+        let page = (number * PAGE_BYTES, self.cached.get(&number)?.clone());
+        piece(&[page], range)
     }
-    let mut whole = BytesMut::from(first);
-    while whole.len() < length {
-        let Some(next) = part(range.start + whole.len() as u64) else { break };
-        whole.extend_from_slice(&next);
+
+    /// How many bytes must be copied to have a range in one piece.
+    fn copied_bytes(&self, range: &Range<u64>) -> usize {
+        let first = self.part(range.clone()).map_or(0, |it| it.len());
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        if first < length { length } else { 0 }
     }
-    whole.freeze()
+
+    /// The bytes of a range: a slice where one run or page holds all of it, else put together.
+    fn assemble(&self, range: &Range<u64>) -> Bytes {
+        let Some(first) = self.part(range.clone()) else { return Bytes::new() };
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        if first.len() >= length {
+            return first;
+        }
+        let mut whole = BytesMut::from(first);
+        while whole.len() < length {
+            let at = range.start + whole.len() as u64;
+            let Some(next) = self.part(at..range.end) else { break };
+            whole.extend_from_slice(&next);
+        }
+        whole.freeze()
+    }
 }
 
 #[cfg(test)]
@@ -244,11 +266,13 @@ mod tests {
     #[test]
     fn a_range_over_runs_and_pages_is_put_together() {
         let page = |fill: u8| Bytes::from(vec![fill; 16 * 1024]);
-        let fetched = [(PAGE_BYTES, page(1)), (3 * PAGE_BYTES, Bytes::from_static(b"end"))];
+        let fetched = vec![(PAGE_BYTES, page(1)), (3 * PAGE_BYTES, Bytes::from_static(b"end"))];
         let cached = BTreeMap::from([(0, page(0)), (2, page(2))]);
-        let whole = assemble(&fetched, &cached, PAGE_BYTES - 1..3 * PAGE_BYTES + 100);
+        let source = Source { fetched, cached };
+        let whole = source.assemble(&(PAGE_BYTES - 1..3 * PAGE_BYTES + 100));
         let expected = [&[0][..], &page(1), &page(2), b"end"].concat();
         assert_eq!(whole, expected);
-        assert_eq!(assemble(&fetched, &cached, 9 * PAGE_BYTES..10 * PAGE_BYTES), Bytes::new());
+        assert_eq!(source.copied_bytes(&(0..PAGE_BYTES)), 0);
+        assert_eq!(source.assemble(&(9 * PAGE_BYTES..10 * PAGE_BYTES)), Bytes::new());
     }
 }
