@@ -77,7 +77,9 @@ fn a_full_chunk_refuses_another_sample_and_stays_whole() {
 
 proptest! {
     #[test]
-    fn any_samples_come_back(samples in prop::collection::vec((any::<i64>(), any::<u64>()), 0..40)) {
+    fn any_samples_come_back(
+        samples in prop::collection::vec((any::<i64>(), any::<u64>()), 0..40),
+    ) {
         let bytes = encoded(&samples);
         let (got, error) = decoded(&bytes);
         prop_assert_eq!(error, None);
