@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Method, StatusCode};
 use tower_http::compression::CompressionLayer;
@@ -52,7 +52,6 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/", get(meta::index))
         .nest("/api/v1", api)
         // Grafana takes any other answer for a ruler that can be written to.
-        .route("/api/v1/write", post(nothing_here))
         .fallback(nothing_here)
         .with_state(Arc::clone(app))
 }

@@ -18,6 +18,69 @@ fn good(name: &str, replica: &str, samples: &[(i64, f64)]) -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(name, labels(&[("replica", replica)]), all))
 }
 
+/// However the samples are spread over stores, and however often they are there, the answer is the
+/// same to the bit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_do_not_depend_on_who_holds_what() {
+    let all: Vec<Vec<(i64, f64)>> = (0..6_i32)
+        .map(|index| {
+            let value = |at: i64| 0.1 * f64::from(index + 1) * (at as f64 / 7.0).sin().abs();
+            (0..400).map(|it| (it * 1000, value(it * 1000))).collect()
+        })
+        .collect();
+    let pairs = |instance: &'static str, replica: &'static str| {
+        [("__name__", "m"), ("instance", instance), ("replica", replica)]
+    };
+    let names = ["0", "1", "2", "3", "4", "5"];
+    let store = |replica: &'static str, wanted: &mut dyn FnMut(usize, i64) -> bool| {
+        let of = |index: usize, wanted: &mut dyn FnMut(usize, i64) -> bool| {
+            let samples = all[index].iter().filter(|it| wanted(index, it.0)).copied();
+            series(&pairs(names[index], replica), &samples.collect::<Vec<_>>())
+        };
+        let mut content: Vec<_> = (0..6).map(|index| of(index, wanted)).collect();
+        content.retain(|it| !it.chunks.is_empty());
+        let external = labels(&[("replica", replica)]);
+        Arc::new(MemoryStore::new(replica, external, content)) as Arc<dyn Store>
+    };
+    let queries = [
+        "query?query=sum(rate(m[1m]))&time=390",
+        "query_range?query=sum by (instance) (avg_over_time(m[30s]))&start=0&end=400&step=7",
+        "query_range?query=m&start=0&end=400&step=1",
+    ];
+    let ask = async |stores: Vec<Arc<dyn Store>>| {
+        let world = World::new(&["--query.replica-label=replica"], stores).await;
+        let mut answers = Vec::new();
+        for query in queries {
+            let answer = world.get(&format!("/api/v1/{}", query.replace(' ', "%20"))).await;
+            assert_eq!(answer.header("x-aion-complete"), "true");
+            answers.push(answer.text);
+        }
+        answers
+    };
+    let whole = ask(vec![store("a", &mut |_, _| true)]).await;
+    assert!(whole[2].len() > 10_000, "{}", whole[2]);
+    for seed in 1..6_u64 {
+        let mut state = seed;
+        let mut draw = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state >> 60
+        };
+        // Every sample is in the first store or in the second one, many are in both, and a third
+        // one has stretches of them once more.
+        let mut kept = Vec::new();
+        let first = store("a", &mut |index, at| {
+            let is_kept = draw() > 4;
+            if !is_kept {
+                kept.push((index, at));
+            }
+            is_kept
+        });
+        let second = store("b", &mut |index, at| kept.contains(&(index, at)) || at % 3000 == 0);
+        let third = store("c", &mut |index, at| usize::try_from(at / 50_000).unwrap() % 6 == index);
+        assert_eq!(ask(vec![first, second, third]).await, whole, "seed {seed}");
+    }
+}
+
 /// Breaks off in the middle of every stream.
 #[derive(Debug)]
 struct Breaking(Arc<dyn Store>);

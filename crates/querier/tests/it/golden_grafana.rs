@@ -85,10 +85,10 @@ async fn what_grafana_shows_is_there() {
 
     let form = "query=up&start=1795423470&end=1795423485&step=15";
     let answer = world.post("/api/v1/query_range?partial_response=false", form).await;
-    let metric =
-        r#"{"__name__":"up","cluster":"c","instance":"127.0.0.1:24090","job":"prometheus"}"#;
-    let expected = format!(
-        r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{metric},"values":[[1795423470,"1"],[1795423485,"1"]]}}]}}}}"#
+    let expected = concat!(
+        r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":"#,
+        r#"{"__name__":"up","cluster":"c","instance":"127.0.0.1:24090","job":"prometheus"},"#,
+        r#""values":[[1795423470,"1"],[1795423485,"1"]]}]}}"#,
     );
     assert_eq!(answer.text, expected);
     assert_eq!(answer.header("x-aion-complete"), "true");
