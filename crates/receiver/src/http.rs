@@ -1,6 +1,7 @@
 //! The remote-write listener: `POST /api/v1/receive`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -24,6 +25,8 @@ pub(crate) const REQUEST_BYTES_MAX: u64 = 32 << 20;
 /// Most bytes of a body as it is sent: snappy makes incompressible bytes a little longer.
 const BODY_BYTES_MAX: usize = (32 << 20) + (32 << 20) / 6 + 32;
 
+/// Time between two failed writes that are logged.
+const COMPLAINT_INTERVAL_MS: u64 = 10_000;
 /// How long the body of a request may take to come.
 const BODY_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -33,6 +36,14 @@ pub(crate) struct Receive {
     pub(crate) ingest: Ingest,
     pub(crate) tenancy: Arc<Tenancy>,
     pub(crate) readiness: Readiness,
+    pub(crate) complaints: Arc<Complaints>,
+}
+
+/// Bounds what is logged of writes that fail: one in a while, with the number of the others.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints {
+    next_ms: AtomicU64,
+    unsaid: AtomicU64,
 }
 
 /// The routes of the listener.
@@ -56,7 +67,7 @@ async fn handle(State(receive): State<Receive>, request: Request<Body>) -> Respo
         receive.ingest.metrics.wrote(code, &name, size.series, size.samples);
     }
     if let Err(error) = &written {
-        warn!(tenant = name, code, "a write was not taken whole: {}", first_lines(error));
+        receive.complain(&name, code, error);
     }
     response
 }
@@ -95,6 +106,27 @@ impl Receive {
         self.ingest.write(&tenant, &body, size).await
     }
 
+    /// Logs a write that failed, unless another one was logged a moment ago.
+    fn complain(&self, tenant: &str, code: u16, error: &WriteError) {
+        let now = self.ingest.clock.monotonic().as_millis();
+        let now_ms = u64::try_from(now).unwrap_or(u64::MAX);
+        let complaints = &self.complaints;
+        let next_ms = complaints.next_ms.load(Ordering::Relaxed);
+        let later_ms = now_ms.saturating_add(COMPLAINT_INTERVAL_MS);
+        let is_mine = now_ms >= next_ms
+            && complaints
+                .next_ms
+                .compare_exchange(next_ms, later_ms, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if !is_mine {
+            complaints.unsaid.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let unsaid = complaints.unsaid.swap(0, Ordering::Relaxed);
+        let text = first_lines(error);
+        warn!(tenant, code, others = unsaid, "a write was not taken whole: {text}");
+    }
+
     /// The tenant that a request names, or the default one.
     fn tenant(&self, headers: &HeaderMap) -> Result<Tenant, WriteError> {
         let Some(value) = headers.get(&self.tenancy.header) else {
@@ -117,6 +149,6 @@ fn too_large() -> WriteError {
 /// The first lines of an error, for the log.
 fn first_lines(error: &WriteError) -> String {
     let text = error.to_string();
-    let lines: Vec<&str> = text.lines().take(3).collect();
-    lines.join("; ")
+    let lines: Vec<&str> = text.lines().take(2).collect();
+    lines.join(" ")
 }

@@ -124,8 +124,12 @@ impl Service for Receiver {
         committer.start()?;
         upkeep.clone().start(&context)?;
         context.tasks.spawn_vital("ship", Arc::clone(&shipper).run(context.clone(), cut));
-        let receive =
-            Receive { ingest, tenancy: Arc::clone(&tenancy), readiness: context.readiness.clone() };
+        let receive = Receive {
+            ingest,
+            tenancy: Arc::clone(&tenancy),
+            readiness: context.readiness.clone(),
+            complaints: Arc::default(),
+        };
         let remote_write_address =
             daemon::http::serve(&context, &config.remote_write, http::routes(receive)).await?;
         let series = ReceiveStore { engine, tenancy, tasks: context.tasks.clone() };
@@ -203,7 +207,7 @@ fn open_failure(directory: &str, error: tsdb_core::Error) -> anyhow::Error {
             _ => "",
         };
         if !advice.is_empty() {
-            return anyhow::anyhow!("--tsdb.path={directory}: {advice} ({error})");
+            return anyhow::anyhow!("--tsdb.path={directory}: {advice} ({source})");
         }
     }
     anyhow::Error::new(error).context(format!("--tsdb.path={directory}"))
