@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{ArgMatches, Command};
 use compactor::Compactor;
-use daemon::{Context, Running, Service, config_of, flags};
+use daemon::{Context, Running, Service, config_of, flags, one_line};
 use querier::Querier;
 use receiver::Receiver;
 use store_gateway::StoreGateway;
@@ -126,7 +126,7 @@ impl Service for Standalone {
         let mut first_error = None;
         for stop in [stop(querier), stop(compactor), stop(store), stop(receiver)] {
             if let Err(error) = stop.await {
-                error!(error = format!("{error:#}"), "a part did not close well");
+                error!(error = one_line(&error), "a part did not close well");
                 first_error.get_or_insert(error);
             }
         }
@@ -152,7 +152,7 @@ async fn abandon<T, const N: usize>(
 ) -> anyhow::Result<T> {
     for stop in started {
         if let Err(error) = stop.await {
-            error!(error = format!("{error:#}"), "a part did not close well");
+            error!(error = one_line(&error), "a part did not close well");
         }
     }
     Err(reason)

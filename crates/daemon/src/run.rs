@@ -18,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::command_line::{self, Parsed};
 use crate::metrics::process;
+use crate::one_line::one_line;
 use crate::traces::Otlp;
 use crate::{
     Clock, Context, Memory, Running, SeededRandom, Service, SystemClock, Tasks, logs, memory,
@@ -234,13 +235,6 @@ fn print(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-/// An error with its causes, in one line whatever libraries put into theirs.
-fn one_line(error: &anyhow::Error) -> String {
-    let whole = format!("{error:#}");
-    let lines: Vec<&str> = whole.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
-    lines.join(" ")
 }
 
 /// The signals that ask a process to stop.

