@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use model::{Labels, Reservation};
 use storeapi::request::{Aggregate, PartialResponse};
-use storeapi::store::{AggrChunk, Chunk, ChunkEncoding, SeriesFrame, SeriesFrames};
+use storeapi::store::{AggrChunk, Aggregates, Chunk, ChunkEncoding, SeriesFrame, SeriesFrames};
 use storeapi::{Error as StoreError, StoreSeries};
 use tsdb_core::Damage;
 use tsdb_core::block::segments::{decode_frame, frame_bytes};
@@ -254,11 +254,13 @@ fn chunk_of(
         let part = part.filter(|_| aggregates.contains(&wanted));
         part.map(|it| sent(it.encoding, data.slice(it.range), origin)).transpose()
     };
-    chunk.count = take(Aggregate::Count, parts.count)?;
-    chunk.sum = take(Aggregate::Sum, parts.sum)?;
-    chunk.min = take(Aggregate::Min, parts.min)?;
-    chunk.max = take(Aggregate::Max, parts.max)?;
-    chunk.counter = take(Aggregate::Counter, parts.counter)?;
+    chunk.aggregates = Some(Box::new(Aggregates {
+        count: take(Aggregate::Count, parts.count)?,
+        sum: take(Aggregate::Sum, parts.sum)?,
+        min: take(Aggregate::Min, parts.min)?,
+        max: take(Aggregate::Max, parts.max)?,
+        counter: take(Aggregate::Counter, parts.counter)?,
+    }));
     Ok(chunk)
 }
 

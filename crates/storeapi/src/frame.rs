@@ -4,6 +4,7 @@
 use bytes::{BufMut, Bytes};
 use model::Labels;
 
+use crate::request::Aggregate;
 use crate::store::{AggrChunk, Chunk, ChunkEncoding, SeriesFrame, StoreSeries};
 use crate::wire::{Fields, Value, WireError, put_varint, varint_len};
 
@@ -145,11 +146,17 @@ impl<'a> Decoder<'a> {
                 AGGR_MIN_TIME => chunk.min_time_ms = value.int64(number)?,
                 AGGR_MAX_TIME => chunk.max_time_ms = value.int64(number)?,
                 AGGR_RAW => chunk.raw = self.chunk(number, value)?,
-                AGGR_COUNT => chunk.count = self.chunk(number, value)?,
-                AGGR_SUM => chunk.sum = self.chunk(number, value)?,
-                AGGR_MIN => chunk.min = self.chunk(number, value)?,
-                AGGR_MAX => chunk.max = self.chunk(number, value)?,
-                AGGR_COUNTER => chunk.counter = self.chunk(number, value)?,
+                AGGR_COUNT..=AGGR_COUNTER => {
+                    let part = self.chunk(number, value)?;
+                    let aggregates = chunk.aggregates.get_or_insert_default();
+                    match number {
+                        AGGR_COUNT => aggregates.count = part,
+                        AGGR_SUM => aggregates.sum = part,
+                        AGGR_MIN => aggregates.min = part,
+                        AGGR_MAX => aggregates.max = part,
+                        _ => aggregates.counter = part,
+                    }
+                }
                 _ => {}
             }
         }
@@ -200,16 +207,19 @@ fn encoding_number(encoding: ChunkEncoding) -> u64 {
     }
 }
 
-/// The aggregates of a chunk with their field numbers.
-fn aggregates(chunk: &AggrChunk) -> [(u32, &Option<Chunk>); 6] {
-    [
-        (AGGR_RAW, &chunk.raw),
-        (AGGR_COUNT, &chunk.count),
-        (AGGR_SUM, &chunk.sum),
-        (AGGR_MIN, &chunk.min),
-        (AGGR_MAX, &chunk.max),
-        (AGGR_COUNTER, &chunk.counter),
-    ]
+/// The parts of a chunk with their field numbers.
+fn parts(chunk: &AggrChunk) -> impl Iterator<Item = (u32, &Chunk)> {
+    chunk.parts().map(|(kind, part)| {
+        let number = match kind {
+            Aggregate::Raw => AGGR_RAW,
+            Aggregate::Count => AGGR_COUNT,
+            Aggregate::Sum => AGGR_SUM,
+            Aggregate::Min => AGGR_MIN,
+            Aggregate::Max => AGGR_MAX,
+            Aggregate::Counter => AGGR_COUNTER,
+        };
+        (number, part)
+    })
 }
 
 /// A length as the wire writes it.
@@ -242,8 +252,7 @@ fn series_len(series: &StoreSeries) -> usize {
 
 fn aggr_chunk_len(chunk: &AggrChunk) -> usize {
     let times = int64_len(chunk.min_time_ms) + int64_len(chunk.max_time_ms);
-    let present = aggregates(chunk).into_iter().filter_map(|(_, it)| it.as_ref());
-    times + present.map(|it| field_len(chunk_len(it))).sum::<usize>()
+    times + parts(chunk).map(|(_, it)| field_len(chunk_len(it))).sum::<usize>()
 }
 
 fn chunk_len(chunk: &Chunk) -> usize {
@@ -278,8 +287,7 @@ fn put_series(out: &mut impl BufMut, series: &StoreSeries) {
         put_key_len(out, SERIES_CHUNKS, aggr_chunk_len(chunk));
         put_int64(out, AGGR_MIN_TIME, chunk.min_time_ms);
         put_int64(out, AGGR_MAX_TIME, chunk.max_time_ms);
-        for (number, part) in aggregates(chunk) {
-            let Some(part) = part else { continue };
+        for (number, part) in parts(chunk) {
             put_key_len(out, number, chunk_len(part));
             if part.encoding != ChunkEncoding::Xor {
                 put_varint(out, u64::from(CHUNK_TYPE << 3));

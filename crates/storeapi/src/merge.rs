@@ -12,7 +12,9 @@ use model::{Budget, Labels, Reservation};
 use crate::error::Error;
 use crate::loser_tree::LoserTree;
 use crate::request::PartialResponse;
-use crate::store::{AggrChunk, Chunk, ChunkEncoding, SeriesFrame, SeriesFrames, StoreSeries};
+use crate::store::{
+    AggrChunk, Aggregates, Chunk, ChunkEncoding, SeriesFrame, SeriesFrames, StoreSeries,
+};
 
 /// Most warnings that one source may add to an answer.
 const WARNINGS_MAX: usize = 100;
@@ -80,8 +82,8 @@ pub fn normalize_chunks(chunks: &mut Vec<AggrChunk>) {
 /// Bytes of a series in memory, what an account is charged for it.
 pub fn series_bytes(series: &StoreSeries) -> usize {
     let data = |chunk: &AggrChunk| {
-        let parts = [&chunk.raw, &chunk.count, &chunk.sum, &chunk.min, &chunk.max, &chunk.counter];
-        parts.into_iter().flatten().map(|it| it.data.len()).sum::<usize>()
+        let boxed = chunk.aggregates.as_ref().map_or(0, |_| size_of::<Aggregates>());
+        boxed + chunk.parts().map(|(_, it)| it.data.len()).sum::<usize>()
     };
     size_of::<StoreSeries>()
         + series.labels.size_bytes()
@@ -307,14 +309,16 @@ fn goes_before(lanes: &[Lane], a: usize, b: usize) -> bool {
 /// to lie side by side and the result does not depend on who sent what.
 fn compare_chunks(a: &AggrChunk, b: &AggrChunk) -> Ordering {
     let times = |it: &AggrChunk| (it.min_time_ms, it.max_time_ms);
-    times(a)
-        .cmp(&times(b))
-        .then_with(|| compare_parts(&a.raw, &b.raw))
-        .then_with(|| compare_parts(&a.count, &b.count))
-        .then_with(|| compare_parts(&a.sum, &b.sum))
-        .then_with(|| compare_parts(&a.min, &b.min))
-        .then_with(|| compare_parts(&a.max, &b.max))
-        .then_with(|| compare_parts(&a.counter, &b.counter))
+    times(a).cmp(&times(b)).then_with(|| compare_parts(&a.raw, &b.raw)).then_with(|| {
+        match (&a.aggregates, &b.aggregates) {
+            (Some(a), Some(b)) => compare_parts(&a.count, &b.count)
+                .then_with(|| compare_parts(&a.sum, &b.sum))
+                .then_with(|| compare_parts(&a.min, &b.min))
+                .then_with(|| compare_parts(&a.max, &b.max))
+                .then_with(|| compare_parts(&a.counter, &b.counter)),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        }
+    })
 }
 
 fn compare_parts(a: &Option<Chunk>, b: &Option<Chunk>) -> Ordering {

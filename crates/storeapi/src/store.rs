@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 use model::{Budget, Labels};
 
 use crate::error::Error;
-use crate::request::{LabelsRequest, LabelsResponse, SeriesRequest, StoreInfo};
+use crate::request::{Aggregate, LabelsRequest, LabelsResponse, SeriesRequest, StoreInfo};
 
 /// Encoding of a chunk on the wire (`Chunk.Encoding` of Thanos' proto).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,16 +37,42 @@ pub struct AggrChunk {
     pub max_time_ms: i64,
     /// The samples themselves.
     pub raw: Option<Chunk>,
-    /// Aggregate of a downsampled block.
+    /// What a downsampled block has in their place. Boxed, because most chunks are raw and a
+    /// series has many: the fewer bytes lie between two chunks, the faster all of them are read.
+    pub aggregates: Option<Box<Aggregates>>,
+}
+
+/// The aggregates of one span of time of a downsampled series; only those that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aggregates {
+    /// Number of raw samples in each window.
     pub count: Option<Chunk>,
-    /// Aggregate of a downsampled block.
+    /// Their sums.
     pub sum: Option<Chunk>,
-    /// Aggregate of a downsampled block.
+    /// The least of them.
     pub min: Option<Chunk>,
-    /// Aggregate of a downsampled block.
+    /// The greatest of them.
     pub max: Option<Chunk>,
-    /// Aggregate of a downsampled block.
+    /// The counter that carries on over resets.
     pub counter: Option<Chunk>,
+}
+
+impl AggrChunk {
+    /// All encoded chunks in the order of their field numbers, with what they hold.
+    pub fn parts(&self) -> impl Iterator<Item = (Aggregate, &Chunk)> {
+        let raw = self.raw.as_ref().map(|it| (Aggregate::Raw, it));
+        let aggregates = self.aggregates.as_deref().into_iter().flat_map(|it| {
+            [
+                (Aggregate::Count, &it.count),
+                (Aggregate::Sum, &it.sum),
+                (Aggregate::Min, &it.min),
+                (Aggregate::Max, &it.max),
+                (Aggregate::Counter, &it.counter),
+            ]
+        });
+        let aggregates = aggregates.filter_map(|(kind, part)| Some((kind, part.as_ref()?)));
+        raw.into_iter().chain(aggregates)
+    }
 }
 
 /// One series of a stream.

@@ -7,7 +7,7 @@ use model::{Columns, Labels};
 use serde_json::Value;
 use storeapi::StoreSeries;
 use storeapi::frame::SeriesResponse;
-use storeapi::request::StoreInfo;
+use storeapi::request::{Aggregate, StoreInfo};
 use storeapi::store::{Chunk, ChunkEncoding, SeriesFrame};
 use storeapi::wire::{Fields, Value as Field};
 use testkit::golden;
@@ -178,17 +178,16 @@ fn answer(messages: &[Bytes], range: (i64, i64)) -> Result<Answer, String> {
             last = Some(series.labels.clone());
             let contents = answer.entry(series.labels).or_default();
             for chunk in series.chunks {
-                let parts = [
-                    ("raw", chunk.raw),
-                    ("count", chunk.count),
-                    ("sum", chunk.sum),
-                    ("min", chunk.min),
-                    ("max", chunk.max),
-                    ("counter", chunk.counter),
-                ];
-                for (name, part) in parts {
-                    let Some(part) = part else { continue };
-                    add(contents.entry(name).or_default(), &part, range);
+                for (kind, part) in chunk.parts() {
+                    let name = match kind {
+                        Aggregate::Raw => "raw",
+                        Aggregate::Count => "count",
+                        Aggregate::Sum => "sum",
+                        Aggregate::Min => "min",
+                        Aggregate::Max => "max",
+                        Aggregate::Counter => "counter",
+                    };
+                    add(contents.entry(name).or_default(), part, range);
                 }
             }
         }

@@ -5,7 +5,7 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 use prost::Message as _;
 
 use super::SeriesResponse;
-use crate::store::{AggrChunk, Chunk, ChunkEncoding, SeriesFrame, StoreSeries};
+use crate::store::{AggrChunk, Aggregates, Chunk, ChunkEncoding, SeriesFrame, StoreSeries};
 use model::Labels;
 
 #[expect(unreachable_pub, reason = "generated code, of which one message is used")]
@@ -44,15 +44,19 @@ fn series_to_prost(series: &StoreSeries) -> plain::Series {
             hash: 0,
         })
     };
-    let aggregates = |it: &AggrChunk| plain::AggrChunk {
-        min_time: it.min_time_ms,
-        max_time: it.max_time_ms,
-        raw: chunk(&it.raw),
-        count: chunk(&it.count),
-        sum: chunk(&it.sum),
-        min: chunk(&it.min),
-        max: chunk(&it.max),
-        counter: chunk(&it.counter),
+    let none = Aggregates::default();
+    let aggregates = |it: &AggrChunk| {
+        let parts = it.aggregates.as_deref().unwrap_or(&none);
+        plain::AggrChunk {
+            min_time: it.min_time_ms,
+            max_time: it.max_time_ms,
+            raw: chunk(&it.raw),
+            count: chunk(&parts.count),
+            sum: chunk(&parts.sum),
+            min: chunk(&parts.min),
+            max: chunk(&parts.max),
+            counter: chunk(&parts.counter),
+        }
     };
     plain::Series {
         labels: series.labels.iter().map(label).collect(),
@@ -76,15 +80,10 @@ fn series() -> impl Strategy<Value = StoreSeries> {
         .prop_map(|pairs| Labels::from_pairs(pairs).unwrap());
     let aggregates = (chunk(), chunk(), chunk(), chunk(), chunk(), chunk());
     let aggr_chunk = (any::<i64>(), any::<i64>(), aggregates).prop_map(
-        |(min_time_ms, max_time_ms, (raw, count, sum, min, max, counter))| AggrChunk {
-            min_time_ms,
-            max_time_ms,
-            raw,
-            count,
-            sum,
-            min,
-            max,
-            counter,
+        |(min_time_ms, max_time_ms, (raw, count, sum, min, max, counter))| {
+            let aggregates = Aggregates { count, sum, min, max, counter };
+            let aggregates = (aggregates != Aggregates::default()).then(|| Box::new(aggregates));
+            AggrChunk { min_time_ms, max_time_ms, raw, aggregates }
         },
     );
     let chunks = prop::collection::vec(aggr_chunk, 0..4);
