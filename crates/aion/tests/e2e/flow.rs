@@ -16,6 +16,8 @@ const BLOCK_S: u32 = 60;
 /// Until the first block is cut, shipped and found: one and a half blocks, 30 s to the next upload,
 /// and what a busy machine takes.
 const FIRST_BLOCK_MAX: Duration = Duration::from_secs(240);
+/// How many scrapes there are at least, a second apart, when queries are compared.
+const SCRAPES_MIN: usize = 110;
 /// What the longest window looks back from the first evaluation.
 const LEAD_MS: i64 = 45_000;
 
@@ -66,6 +68,12 @@ fn travel(dir: &Path, objstore: String) -> bool {
 
 /// Between the first scrape and the last that the receiver has acked.
 fn window(prometheus: &mut Prometheus) -> Window {
+    let address = prometheus.address();
+    prometheus.peer().wait_until("there are enough scrapes", FIRST_BLOCK_MAX, || {
+        let count = instant(address, "count_over_time(up[1h])", now_ms());
+        let count = count.ok().and_then(|it| it.series.into_values().flatten().next());
+        count.is_some_and(|(_, count)| count.parse::<usize>().is_ok_and(|it| it >= SCRAPES_MIN))
+    });
     let scrapes = instant(prometheus.address(), "up[1h]", now_ms()).unwrap();
     let points = scrapes.series.values().next().unwrap();
     let (first_ms, last_ms) = (points.first().unwrap().0, points.last().unwrap().0);
@@ -74,15 +82,21 @@ fn window(prometheus: &mut Prometheus) -> Window {
     Window::between(first_ms, last_ms, LEAD_MS)
 }
 
-/// Waits until the bucket holds every scrape of the window.
+/// Waits until the bucket holds every scrape of the window, and the querier knows how far the
+/// store reaches: it learns that a few seconds later, and asks no store about other times.
 fn wait_for_last(bucket_only: &mut Serving, prometheus: &Prometheus, window: Window) {
-    let count = |address| {
-        let rows = instant(address, "count_over_time(up[1h])", window.end_ms + 1000);
+    let count = |address, range: &str| {
+        let query = format!("count_over_time(up[{range}])");
+        let rows = instant(address, &query, window.end_ms + 1000);
         rows.ok().and_then(|it| it.series.into_values().next())
     };
-    let (ours, wanted) = (bucket_only.http, count(prometheus.address()));
-    assert!(wanted.is_some());
-    bucket_only
-        .peer
-        .wait_until("the bucket holds all", Duration::from_secs(90), || count(ours) == wanted);
+    let ours = bucket_only.http;
+    for range in ["1h", "2s"] {
+        let wanted = count(prometheus.address(), range);
+        assert!(wanted.is_some());
+        let what = format!("the bucket holds the last {range}");
+        bucket_only
+            .peer
+            .wait_until(&what, Duration::from_secs(90), || count(ours, range) == wanted);
+    }
 }
