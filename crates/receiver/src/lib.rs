@@ -181,6 +181,7 @@ async fn open_engine(
         .context("open the engine")?
         .map_err(|error| open_failure(&directory, error))?;
     ingest::log_report(&report, metrics);
+    metrics.head_series.set(i64::try_from(report.series).unwrap_or(i64::MAX));
     let took = context.clock.monotonic().saturating_sub(start);
     info!(
         directory,
