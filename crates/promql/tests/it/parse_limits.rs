@@ -86,12 +86,16 @@ proptest! {
     }
 
     #[test]
-    fn what_parses_prints_to_a_text_that_stays(text in words()) {
+    fn what_parses_prints_to_a_text_that_parses(text in words()) {
         let options = Options::all();
         if let Ok(expr) = parse(&text, &options) {
             let printed = expr.to_string();
             let again = parse(&printed, &options);
             prop_assert!(again.is_ok(), "{printed} from {text}: {again:?}");
+            // A sign before a printed sign is the one thing that Prometheus does not keep apart.
+            if !printed.contains("Inf") && !printed.contains(['+', '-']) {
+                prop_assert_eq!(again.unwrap().to_string(), printed);
+            }
             pretty(&expr);
         }
         let _ = parse_selector(&text, &options);
