@@ -20,6 +20,8 @@ struct Account {
     /// What the allocator says is in use, for the process' account alone.
     allocated_bytes: Option<fn() -> usize>,
     parent: Option<Budget>,
+    /// What holds the bytes of an account of memory that was set aside.
+    _set_aside: Option<Reservation>,
 }
 
 /// A bound was passed: which, how far, and by how much more.
@@ -71,6 +73,7 @@ impl Budget {
             peak_bytes: AtomicUsize::new(0),
             allocated_bytes,
             parent,
+            _set_aside: None,
         }))
     }
 
@@ -101,6 +104,30 @@ impl Budget {
     /// The bound in bytes.
     pub fn limit_bytes(&self) -> usize {
         self.0.limit_bytes
+    }
+
+    /// An account whose bound is what a reservation holds: memory that was set aside, so that
+    /// what is charged to it is never refused for the sake of others.
+    pub fn set_aside(name: impl Into<String>, reservation: Reservation) -> Budget {
+        Budget(Arc::new(Account {
+            name: name.into(),
+            limit_bytes: reservation.bytes,
+            used_bytes: AtomicUsize::new(0),
+            peak_bytes: AtomicUsize::new(0),
+            allocated_bytes: None,
+            parent: None,
+            _set_aside: Some(reservation),
+        }))
+    }
+
+    /// Charges this account and all above it, whatever their bounds.
+    fn charge_unchecked(&self, bytes: usize) {
+        let account = &*self.0;
+        let before = account.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        account.peak_bytes.fetch_max(before.saturating_add(bytes), Ordering::Relaxed);
+        if let Some(parent) = &account.parent {
+            parent.charge_unchecked(bytes);
+        }
     }
 
     /// Charges this account and all above it, or none of them.
@@ -168,6 +195,24 @@ impl Reservation {
         Ok(())
     }
 
+    /// Takes more bytes even where that passes a bound: for what is in memory already, or must be
+    /// for the sake of data on the disk. Others are refused until there is room again.
+    pub fn grow_unchecked(&mut self, bytes: usize) {
+        self.account.charge_unchecked(bytes);
+        self.bytes += bytes;
+    }
+
+    /// Holds exactly `bytes` from now on, even where that passes a bound.
+    pub fn resize_unchecked(&mut self, bytes: usize) {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.grow_unchecked(more),
+            None => {
+                self.account.release(self.bytes - bytes);
+                self.bytes = bytes;
+            }
+        }
+    }
+
     /// Holds exactly `bytes` from now on, taking or giving back the difference.
     ///
     /// # Errors
@@ -206,6 +251,23 @@ mod tests {
         drop(held);
         assert_eq!((process.used_bytes(), query.used_bytes()), (0, 0));
         assert_eq!(query.peak_bytes(), 400);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_not_refused_and_what_is_there_is_counted() {
+        let process = Budget::process(1000, None);
+        let aside = Budget::set_aside("aside", process.reserve(300).unwrap());
+        let mut held = process.reserve(400).unwrap();
+        held.grow_unchecked(200);
+        assert_eq!((held.bytes(), process.used_bytes()), (600, 900));
+        assert!(process.reserve(1).is_err());
+        let inside = aside.reserve(300).unwrap();
+        assert_eq!(aside.reserve(1).unwrap_err().account, "aside");
+        held.resize_unchecked(100);
+        assert_eq!(process.used_bytes(), 400);
+        drop(inside);
+        drop(aside);
+        assert_eq!(process.used_bytes(), 100);
     }
 
     #[test]

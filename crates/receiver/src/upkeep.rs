@@ -100,6 +100,10 @@ impl Upkeep {
                 error!(tenant = %block.tenant, "a chunk of the head is lost: {error}");
             }
         }
+        for (tenant, error) in &report.lost {
+            self.metrics.chunks_lost.inc();
+            error!(%tenant, "a chunk of the head is lost: {error}");
+        }
         for (tenant, error) in &report.failures {
             self.metrics.cut_failures.inc();
             error!(%tenant, "the head could not be cut, it is tried again: {error}");

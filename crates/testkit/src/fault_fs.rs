@@ -57,6 +57,7 @@ struct State {
     fault: Option<(u64, Fault)>,
     is_off: bool,
     capacity_bytes: Option<usize>,
+    unreadable: BTreeSet<PathBuf>,
 }
 
 /// The file system; clones share it.
@@ -132,6 +133,24 @@ impl FaultFs {
             }
         }
         FaultFs(Arc::new(Mutex::new(State { nodes, ..State::default() })))
+    }
+
+    /// The file system as the next process finds it when this one was killed and the machine went
+    /// on: everything is there, but what was not synced is still not durable.
+    #[must_use]
+    pub fn after_kill(&self) -> FaultFs {
+        let mut nodes = self.state().nodes.clone();
+        for node in &mut nodes {
+            if let Node::File { is_spoiled, .. } = node {
+                *is_spoiled = false;
+            }
+        }
+        FaultFs(Arc::new(Mutex::new(State { nodes, ..State::default() })))
+    }
+
+    /// Lets every read of a file fail, as a disk does that cannot read the sector any more.
+    pub fn make_unreadable(&self, path: &Path) {
+        self.state().unreadable.insert(path.to_owned());
     }
 
     /// The bytes of a file as a reader sees them now, for tests that damage files.
@@ -381,6 +400,9 @@ impl File for FaultFile {
     fn read_exact_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
         let state = self.fs.state();
         state.read_allowed(&self.path)?;
+        if state.unreadable.contains(&self.path) {
+            return Err(error(io::ErrorKind::Other, &self.path));
+        }
         let Node::File { data, .. } = &state.nodes[self.inode] else {
             return Err(error(io::ErrorKind::IsADirectory, &self.path));
         };

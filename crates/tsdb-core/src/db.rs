@@ -10,26 +10,30 @@ mod cuts;
 mod load;
 mod local;
 mod read;
+pub(crate) mod scan;
 mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use model::{Budget, Tenant};
 use parking_lot::{Mutex, RwLock};
 
+use crate::db::cut::Settling;
 use crate::db::cuts::Cuts;
 use crate::db::load::Floors;
 use crate::db::local::LocalBlocks;
 use crate::error::{Error, Result};
 use crate::fs::{Lock, SharedFs};
-use crate::head::Head;
+use crate::head::append::Progress;
 pub use crate::head::batch::{
     LABELS_BYTES_MAX, LabelDecoder, LabelProblem, Refusal, Refused, WriteBatch, WriteOutcome,
     WriteSeries,
 };
 use crate::head::partition::PartitionOptions;
 pub use crate::head::select::{HeadChunk, HeadQuery, HeadSeries, Selection};
+use crate::head::{Head, TenantState};
 pub use crate::wal::frame::DamagedSpan;
 use crate::wal::{Layout, Log};
 pub use crate::wal::{Ticket, TicketState};
@@ -51,7 +55,8 @@ pub struct EngineOptions {
     pub block_ms: i64,
     /// Keys of the hashes; random, new in every process.
     pub seeds: [u64; 2],
-    /// What the series of the head are charged to.
+    /// What head and blocks are charged to. Two fifths are set aside at the start for cutting the
+    /// head and for the blocks, so that a head that is full can always be cut.
     pub budget: Budget,
 }
 
@@ -81,6 +86,45 @@ pub struct OpenReport {
 struct Core {
     head: Head,
     log: Log,
+    /// Per partition, the first chunk file that the log still has the samples of.
+    covered_files: Mutex<Vec<u32>>,
+}
+
+/// Whom the engine charges.
+#[derive(Clone, Debug)]
+struct Accounts {
+    /// New series ask here.
+    head: Budget,
+    /// Set aside for cuts, their indexes, and open blocks.
+    upkeep: Budget,
+}
+
+impl Accounts {
+    fn of(budget: &Budget) -> Result<Accounts> {
+        let limit_bytes = budget.limit_bytes();
+        if limit_bytes == usize::MAX {
+            return Ok(Accounts { head: budget.clone(), upkeep: budget.clone() });
+        }
+        let aside_bytes = limit_bytes / 5 * 2;
+        let upkeep = Budget::set_aside("cuts and local blocks", budget.reserve(aside_bytes)?);
+        let head = budget.child("series of the head", limit_bytes - aside_bytes);
+        Ok(Accounts { head, upkeep })
+    }
+}
+
+/// A write that is applied, and what only the disk can tell of it.
+#[derive(Debug)]
+pub struct Appended {
+    core: Arc<Core>,
+    tenant: Arc<TenantState>,
+    progress: Progress,
+}
+
+impl Appended {
+    /// Whether [`Engine::finish_append`] will read from the disk.
+    pub fn needs_disk(&self) -> bool {
+        !self.progress.questions.is_empty()
+    }
 }
 
 /// The engine of all tenants.
@@ -93,14 +137,25 @@ pub struct Engine {
     core: RwLock<Arc<Core>>,
     cuts: Mutex<Cuts>,
     blocks: LocalBlocks,
+    quiet: Mutex<HashMap<Tenant, Quiet>>,
     /// Held by whoever cuts, snapshots, rebuilds or removes blocks.
     maintenance: Mutex<Generation>,
+    /// Tenant and end of the window that was last left to the log to make its chunks again.
+    made_again: Mutex<Option<(Tenant, i64)>>,
+    accounts: Accounts,
     _lock: Box<dyn Lock>,
 }
 
 /// The generation of the newest snapshot or series files.
 #[derive(Debug)]
 struct Generation(u64);
+
+/// What a tenant's arrivals were when cutting was last thought of, and since when.
+#[derive(Clone, Copy, Debug)]
+struct Quiet {
+    arrivals: u64,
+    since_ms: i64,
+}
 
 /// Numbers of an engine, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,16 +188,29 @@ impl Engine {
         let lock_path = engine_directory.join("lock");
         let lock = fs.lock(&lock_path).map_err(Error::io("lock", &lock_path))?;
         let cuts_path = Cuts::path(&engine_directory);
-        let (blocks, mut report) = LocalBlocks::open(&fs, &options.directory, &options.budget)?;
+        let accounts = Accounts::of(&options.budget)?;
+        let (blocks, mut report) = LocalBlocks::open(&fs, &options.directory, &accounts.upkeep)?;
+        let settling = Settling {
+            fs: &fs,
+            directory: &options.directory,
+            quarantine: &layout.quarantine,
+            cuts_path: &cuts_path,
+            blocks: &blocks,
+        };
         let cuts = match Cuts::read(&fs, &cuts_path) {
-            Ok(cuts) => cut::settle(cuts, &fs, &options.directory, &cuts_path, &blocks)?,
+            Ok(Some(cuts)) => {
+                let (cuts, problems) = settling.settle(cuts)?;
+                report.problems.extend(problems);
+                cuts
+            }
+            Ok(None) => blocks.cuts(),
             Err(error @ (Error::Corrupt { .. } | Error::Unsupported { .. })) => {
                 report.problems.push(error.to_string());
                 blocks.cuts()
             }
             Err(error) => return Err(error),
         };
-        let options_of_head = partition_options(&fs, &options, &layout);
+        let options_of_head = partition_options(&fs, &options, &layout, &accounts);
         let floors = Floors::default();
         let (core, loaded) = load::load(&options_of_head, options.seeds, &layout, &cuts, &floors)?;
         let problems = std::mem::take(&mut report.problems);
@@ -157,7 +225,10 @@ impl Engine {
             core: RwLock::new(Arc::new(core)),
             cuts: Mutex::new(cuts),
             blocks,
+            quiet: Mutex::default(),
             maintenance: Mutex::new(generation),
+            made_again: Mutex::default(),
+            accounts,
             _lock: lock,
         };
         Ok((engine, report))
@@ -171,6 +242,17 @@ impl Engine {
     /// [`Error::Budget`] when the head has no room for new series; the disk's. Sending the same
     /// again is always safe.
     pub fn append(&self, batch: &WriteBatch<'_>) -> Result<(WriteOutcome, Ticket)> {
+        let appended = self.append_from_memory(batch)?;
+        self.finish_append(batch, appended)
+    }
+
+    /// The first half of [`Engine::append`], which reads nothing from the disk: what it answers
+    /// goes to [`Engine::finish_append`] with the same batch. Where [`Appended::needs_disk`] says
+    /// so, that must happen where a thread may block.
+    ///
+    /// # Errors
+    /// As [`Engine::append`].
+    pub fn append_from_memory(&self, batch: &WriteBatch<'_>) -> Result<Appended> {
         let core = self.core();
         if core.log.has_failed() {
             return Err(Error::unavailable("the log has failed and is being read again from disk"));
@@ -178,8 +260,25 @@ impl Engine {
         if core.log.is_full() {
             return Err(Error::unavailable("too many writes wait for the disk"));
         }
+        if batch.tenant.as_str() == local::LOST_AND_FOUND {
+            return Err(Error::invalid("lost+found is a directory of the file system, no tenant"));
+        }
         let tenant = core.head.tenant(batch.tenant);
-        let mut progress = core.head.append(&core.log, &tenant, batch)?;
+        let progress = core.head.append(&core.log, &tenant, batch)?;
+        Ok(Appended { core, tenant, progress })
+    }
+
+    /// The second half of [`Engine::append`]: answers from the disk, all at once, whether samples
+    /// are there that memory could not tell of.
+    ///
+    /// # Errors
+    /// As [`Engine::append`].
+    pub fn finish_append(
+        &self,
+        batch: &WriteBatch<'_>,
+        appended: Appended,
+    ) -> Result<(WriteOutcome, Ticket)> {
+        let Appended { core, tenant, mut progress } = appended;
         self.answer(&tenant, batch, &mut progress)?;
         progress.outcome.refused.sort_by_key(|it| (it.series, it.sample));
         // Samples that were equal may still be on their way to the disk with another write: the
@@ -203,25 +302,38 @@ impl Engine {
     }
 
     /// Reads the head back from disk after a failure and takes writes again. Readers see the old
-    /// head until the new one is there.
+    /// head until the new one is there; when the memory does not allow for both, reads fail with
+    /// [`Error::Unavailable`] in between.
     ///
     /// # Errors
-    /// The disk's; the engine stays as it was, and the call may be repeated.
+    /// The disk's; the call may be repeated.
     pub fn rebuild(&self) -> Result<OpenReport> {
         let mut generation = self.maintenance.lock();
         let old = self.core();
         old.log.fail();
         let floors = Floors {
-            partitions: old.head.floors(),
+            partitions: old.head.retire(),
             generation: generation.0,
             abandoned: old.log.abandoned_segment(),
         };
         let cuts = self.cuts.lock().clone();
-        let cuts =
-            cut::settle(cuts, &self.fs, &self.options.directory, &self.cuts_path, &self.blocks)?;
-        let options = partition_options(&self.fs, &self.options, &self.layout);
-        let (core, report) =
+        let settling = Settling {
+            fs: &self.fs,
+            directory: &self.options.directory,
+            quarantine: &self.layout.quarantine,
+            cuts_path: &self.cuts_path,
+            blocks: &self.blocks,
+        };
+        let (cuts, problems) = settling.settle(cuts)?;
+        let options = partition_options(&self.fs, &self.options, &self.layout, &self.accounts);
+        // Two heads side by side must fit; where they do not, readers wait for the new one.
+        let head = &self.accounts.head;
+        if head.used_bytes() > head.limit_bytes() / 2 {
+            old.head.give_up();
+        }
+        let (core, mut report) =
             load::load(&options, self.options.seeds, &self.layout, &cuts, &floors)?;
+        report.problems.extend(problems);
         generation.0 = generation.0.max(core.log.generation());
         *self.cuts.lock() = cuts;
         *self.core.write() = Arc::new(core);
@@ -250,6 +362,14 @@ impl Engine {
     }
 
     fn snapshot_locked(&self, generation: &mut Generation) -> Result<()> {
+        // A snapshot forgets what was cut: the disk must know first that it was.
+        {
+            let mut cuts = self.cuts.lock();
+            if cuts.is_unwritten {
+                cuts.write(&self.fs, &self.cuts_path)?;
+                cuts.is_unwritten = false;
+            }
+        }
         generation.0 += 1;
         snapshot::take(&self.core(), &self.fs, &self.layout, generation.0)
     }
@@ -284,11 +404,16 @@ impl Engine {
     }
 }
 
-fn partition_options(fs: &SharedFs, options: &EngineOptions, layout: &Layout) -> PartitionOptions {
+fn partition_options(
+    fs: &SharedFs,
+    options: &EngineOptions,
+    layout: &Layout,
+    accounts: &Accounts,
+) -> PartitionOptions {
     PartitionOptions {
         fs: Arc::clone(fs),
         chunk_directory: layout.chunks.clone(),
-        budget: options.budget.clone(),
+        budget: accounts.head.clone(),
         block_ms: options.block_ms,
         seed: options.seeds[0],
     }

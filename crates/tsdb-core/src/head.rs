@@ -12,18 +12,20 @@ mod postings;
 mod raw_cache;
 pub(crate) mod select;
 mod series;
+mod sip_hash;
 mod symbols;
 mod tenants;
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::quality::FixedState;
 use model::{Labels, Tenant};
 use parking_lot::RwLock;
 
 use crate::codec::Crc32c;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::head::partition::{Floor, PARTITION_COUNT, Partition, PartitionOptions};
 use crate::head::raw_cache::RawCache;
 pub(crate) use crate::head::series::Series;
@@ -37,6 +39,7 @@ pub(crate) struct Head {
     key_hasher: FixedState,
     pub(crate) partitions: Box<[RwLock<Partition>]>,
     raw: RwLock<RawCache>,
+    is_given_up: AtomicBool,
     tenants: RwLock<Tenants>,
 }
 
@@ -56,17 +59,38 @@ impl Head {
             key_hasher: FixedState::with_seed(seeds[0] ^ seeds[1].rotate_left(32)),
             partitions: partitions.into_boxed_slice(),
             raw: RwLock::new(RawCache::new(seeds)),
+            is_given_up: AtomicBool::new(false),
             tenants: RwLock::default(),
         })
     }
 
-    /// What a successor of this head must not use again.
-    pub(crate) fn floors(&self) -> [Floor; PARTITION_COUNT] {
+    /// Ends writing for good and answers what a successor of this head must not use again.
+    pub(crate) fn retire(&self) -> [Floor; PARTITION_COUNT] {
         let mut floors = [Floor::default(); PARTITION_COUNT];
         for (floor, partition) in floors.iter_mut().zip(&self.partitions) {
-            *floor = partition.read().floor();
+            *floor = partition.write().retire();
         }
         floors
+    }
+
+    /// Drops all series of a retired head, for a successor that needs the memory.
+    pub(crate) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
+        for partition in &self.partitions {
+            partition.write().clear();
+        }
+        self.raw.write().clear();
+    }
+
+    /// Whether the head has all its series.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] once it gave them up. What was read before the call is whole.
+    pub(crate) fn check_readable(&self) -> Result<()> {
+        match self.is_given_up.load(Ordering::Acquire) {
+            true => Err(Error::unavailable("the head is being read again from disk")),
+            false => Ok(()),
+        }
     }
 
     /// The state of a tenant, made when it is new.

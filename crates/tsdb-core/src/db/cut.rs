@@ -1,22 +1,23 @@
 //! Cutting the head into blocks: all of it or nothing, wherever a crash comes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use model::time::align_down;
-use model::{BlockId, Labels, Reservation, Tenant};
+use model::{BlockId, Columns, Labels, Tenant};
 
-use crate::block::{ChunkData, META_FILE, Meta, Writer};
+use crate::block::{ChunkData, Meta, Writer, writer};
 use crate::chunk::Encoding;
+use crate::chunk::xor::{self, Appender};
 use crate::db::cuts::{Cuts, PendingCut};
 use crate::db::local::LocalBlocks;
-use crate::db::{Core, Engine};
-use crate::error::{Error, Result};
+use crate::db::{Core, Engine, Quiet};
+use crate::error::{Damage, Error, Result};
 use crate::fs::SharedFs;
 use crate::head::TenantState;
-use crate::head::chunk_log::ChunkFile;
+use crate::head::chunk_log::{ChunkFile, ClosedChunk};
 use crate::head::partition::CutSeries;
 
 /// What one round of cutting did. A tenant that failed does not stop the others.
@@ -26,6 +27,8 @@ pub struct CutReport {
     pub blocks: Vec<CutBlock>,
     /// Tenants whose cut failed; their samples stay in the head and are tried again.
     pub failures: Vec<(Tenant, Error)>,
+    /// Chunks that could not be read, of windows of which nothing else was left for a block.
+    pub lost: Vec<(Tenant, Error)>,
 }
 
 /// A block that was cut.
@@ -39,6 +42,12 @@ pub struct CutBlock {
     pub chunks_lost: Vec<Error>,
 }
 
+/// What became of a window: its block, if it has samples, and the chunks that are missing in it.
+struct CutWindow {
+    meta: Option<Meta>,
+    lost: Vec<Error>,
+}
+
 /// A part of the head on its way into a block.
 struct Part {
     files: BTreeMap<u32, Arc<ChunkFile>>,
@@ -47,8 +56,12 @@ struct Part {
 
 impl Engine {
     /// Cuts every window of every tenant that is due: the tenant's newest sample is half a block
-    /// past its end, or the clock is one and a half blocks past it. `random` gives 80 bits for
-    /// the name of a block.
+    /// past its end, or the stream has stopped and the clock is one and a half blocks past it.
+    /// `random` gives 80 bits for the name of a block.
+    ///
+    /// A stream has stopped when half a block passed without a sample, as far as these calls
+    /// saw: a sender that catches up after an outage writes into windows that are long past, and
+    /// cutting them under its hands would refuse the rest.
     pub fn cut_due(&self, now_ms: i64, random: &mut dyn FnMut() -> u128) -> CutReport {
         self.cut(now_ms, random, false)
     }
@@ -63,11 +76,19 @@ impl Engine {
         let mut generation = self.maintenance.lock();
         let core = self.core();
         for state in core.head.tenants() {
-            while let Some((start_ms, end_ms)) = self.window(&core, &state, now_ms, is_all) {
+            let clock_ms = if self.has_stopped(&state, now_ms) { now_ms } else { i64::MIN };
+            while let Some((start_ms, end_ms)) = self.window(&core, &state, clock_ms, is_all) {
                 let timestamp_ms = u64::try_from(now_ms).unwrap_or_default();
                 let id = BlockId::from_parts(timestamp_ms, random());
                 match self.cut_window(&core, &state, &Meta::of_head(id, start_ms, end_ms)) {
-                    Ok(block) => report.blocks.extend(block),
+                    Ok(CutWindow { meta: Some(meta), lost: chunks_lost }) => {
+                        let tenant = state.tenant.clone();
+                        report.blocks.push(CutBlock { tenant, meta, chunks_lost });
+                    }
+                    Ok(CutWindow { meta: None, lost }) => {
+                        let tenant = || state.tenant.clone();
+                        report.lost.extend(lost.into_iter().map(|error| (tenant(), error)));
+                    }
                     Err(error) => {
                         report.failures.push((state.tenant.clone(), error));
                         break;
@@ -85,12 +106,24 @@ impl Engine {
         report
     }
 
+    /// Whether no sample of a tenant arrived for half a block.
+    fn has_stopped(&self, state: &TenantState, now_ms: i64) -> bool {
+        let seen = Quiet { arrivals: state.arrivals(), since_ms: now_ms };
+        let mut quiet = self.quiet.lock();
+        let known = quiet.entry(state.tenant.clone()).or_insert(seen);
+        // A clock that was set back begins the wait again.
+        if known.arrivals != seen.arrivals || known.since_ms > now_ms {
+            *known = seen;
+        }
+        now_ms.saturating_sub(known.since_ms) >= self.options.block_ms / 2
+    }
+
     /// The next window of a tenant to cut: its first millisecond and the first one behind it.
     fn window(
         &self,
         core: &Core,
         state: &TenantState,
-        now_ms: i64,
+        clock_ms: i64,
         is_all: bool,
     ) -> Option<(i64, i64)> {
         let block_ms = self.options.block_ms;
@@ -102,29 +135,27 @@ impl Engine {
         let is_due = |end_ms: i64| {
             is_all
                 || newest_ms >= end_ms.saturating_add(block_ms / 2)
-                || now_ms >= end_ms.saturating_add(block_ms).saturating_add(block_ms / 2)
+                || clock_ms >= end_ms.saturating_add(block_ms).saturating_add(block_ms / 2)
         };
         let oldest_ms = state.oldest_ms();
         if oldest_ms == i64::MAX || !is_due(window_of(oldest_ms).1) {
             return None;
         }
         // The oldest time is a bound; the series know the exact one.
-        let (start_ms, end_ms) = window_of(core.head.first_ms(state)?);
+        let cut_ms = self.cuts.lock().tenants.get(state.tenant.as_str()).and_then(|it| it.cut_ms);
+        let cut_ms = cut_ms.unwrap_or(i64::MIN);
+        // A chunk that was filled when blocks were longer may begin before the last cut.
+        let (start_ms, end_ms) = window_of(core.head.first_ms(state)?.max(cut_ms));
         if !is_due(end_ms) {
             return None;
         }
         let end_ms = if is_all { end_ms.min(newest_ms.saturating_add(1)) } else { end_ms };
-        let cut_ms = self.cuts.lock().tenants.get(state.tenant.as_str()).and_then(|it| it.cut_ms);
         // A window that was cut in the middle is continued, so that blocks do not overlap.
-        Some((start_ms.max(cut_ms.unwrap_or(i64::MIN)), end_ms))
+        let start_ms = start_ms.max(cut_ms);
+        (start_ms < end_ms).then_some((start_ms, end_ms))
     }
 
-    fn cut_window(
-        &self,
-        core: &Core,
-        state: &TenantState,
-        meta: &Meta,
-    ) -> Result<Option<CutBlock>> {
+    fn cut_window(&self, core: &Core, state: &TenantState, meta: &Meta) -> Result<CutWindow> {
         let end_ms = meta.max_time_ms;
         if core.log.has_failed() {
             return Err(Error::unavailable("the log has failed and is being read again from disk"));
@@ -132,58 +163,81 @@ impl Engine {
         // From here on no partition takes a sample of the window, whoever locks it first.
         state.raise_low(end_ms);
         let mut parts = Vec::with_capacity(core.head.partitions.len());
+        let mut held = self.accounts.upkeep.reserve(0)?;
         for partition in &core.head.partitions {
             let mut partition = partition.write();
-            let series = partition.collect(state.index, end_ms).inspect_err(|_| core.log.fail())?;
+            let series = partition.collect(state.index, end_ms, &mut held);
+            let is_of_disk = |it: &Error| !matches!(it, Error::Budget(_));
+            let series = series.inspect_err(|error| {
+                if is_of_disk(error) {
+                    core.log.fail()
+                }
+            })?;
             parts.push(Part { files: partition.chunks.files(), series });
         }
         let tenant = &state.tenant;
-        let parent = self.tenant_directory(tenant);
-        self.fs.make_directory(&parent).map_err(Error::io("make", &parent))?;
-        let directory = &self.options.directory;
-        self.fs.sync_directory(directory).map_err(Error::io("sync", directory))?;
-        let (order, _held) = self.order(&parts)?;
-        let (symbols, budget) = (symbols_of(&parts), &self.options.budget);
-        let mut writer = Writer::create(&*self.fs, &parent, meta.clone(), symbols, budget)?;
-        let mut chunks_lost = Vec::new();
-        let mut series_count = 0;
-        for (part, index) in order {
-            let part = &parts[part];
-            let series = &part.series[index];
-            let chunks = read_chunks(part, series, &mut chunks_lost)?;
-            if !chunks.is_empty() {
-                writer.add_series(&series.labels, &chunks)?;
-                series_count += 1;
-            }
+        let mut lost = Vec::new();
+        let meta = self.write_block(core, state, meta, &parts, &mut lost);
+        if meta.is_err() {
+            // The next process would remove it too; until then it takes room on the disk.
+            self.remove_unfinished(tenant)?;
         }
-        drop(parts);
-        let meta = match series_count {
-            0 => None,
-            _ => Some(self.publish(core, tenant, meta, writer)?),
-        };
+        let meta = meta?;
+        drop((parts, held));
         let written = self.finish_cut(tenant, end_ms);
         for partition in &core.head.partitions {
             partition.write().truncate(state.index, end_ms)?;
         }
         state.forget_before(end_ms);
         written?;
-        Ok(meta.map(|meta| CutBlock { tenant: tenant.clone(), meta, chunks_lost }))
+        Ok(CutWindow { meta, lost })
     }
 
-    /// The series of all parts in the order of their labels, and what the labels weigh.
-    fn order(&self, parts: &[Part]) -> Result<(Vec<(usize, usize)>, Reservation)> {
-        let all = || parts.iter().flat_map(|it| &it.series);
-        let per_series = size_of::<CutSeries>() + 24 + size_of::<(usize, usize)>();
-        let weight = |it: &CutSeries| per_series + it.labels.size_bytes() + 24 * it.chunks.len();
-        let held = self.options.budget.reserve(all().map(weight).sum())?;
-        let mut order: Vec<(usize, usize)> = Vec::with_capacity(all().count());
-        for (part, it) in parts.iter().enumerate() {
-            order.extend((0..it.series.len()).map(|index| (part, index)));
+    fn remove_unfinished(&self, tenant: &Tenant) -> Result<()> {
+        let parent = self.tenant_directory(tenant);
+        match writer::remove_unfinished(&*self.fs, &parent) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
         }
-        let labels =
-            |(part, index): &(usize, usize)| -> &Labels { &parts[*part].series[*index].labels };
-        order.sort_unstable_by(|a, b| labels(a).cmp(labels(b)));
-        Ok((order, held))
+    }
+
+    /// Writes the block of a window; none when no sample is left for it.
+    fn write_block(
+        &self,
+        core: &Core,
+        state: &TenantState,
+        meta: &Meta,
+        parts: &[Part],
+        lost: &mut Vec<Error>,
+    ) -> Result<Option<Meta>> {
+        let tenant = &state.tenant;
+        let parent = self.tenant_directory(tenant);
+        self.fs.make_directory(&parent).map_err(Error::io("make", &parent))?;
+        let directory = &self.options.directory;
+        self.fs.sync_directory(directory).map_err(Error::io("sync", directory))?;
+        // Whatever an earlier cut could not remove.
+        self.remove_unfinished(tenant)?;
+        let order = order_of(parts);
+        let (symbols, budget) = (symbols_of(parts), &self.accounts.upkeep);
+        let mut writer = Writer::create(&*self.fs, &parent, meta.clone(), symbols, budget)?;
+        let mut reading = ChunkReading { engine: self, core, tenant, meta, lost };
+        let mut series_count = 0;
+        for (part, index) in order {
+            let series = &parts[part].series[index];
+            let chunks = reading.chunks(part, &parts[part], series)?;
+            if !chunks.is_empty() {
+                writer.add_series(&series.labels, &chunks)?;
+                series_count += 1;
+            }
+        }
+        match series_count {
+            0 => {
+                drop(writer);
+                self.remove_unfinished(tenant)?;
+                Ok(None)
+            }
+            _ => Ok(Some(self.publish(core, tenant, meta, writer)?)),
+        }
     }
 
     /// Gives the block its name, with the cut written down before.
@@ -228,7 +282,9 @@ impl Engine {
         let cut = cuts.tenants.entry(tenant.to_string()).or_default();
         cut.cut_ms = Some(cut_ms);
         cut.pending = None;
-        cuts.write(&self.fs, &self.cuts_path)
+        let written = cuts.write(&self.fs, &self.cuts_path);
+        cuts.is_unwritten = written.is_err();
+        written
     }
 
     /// Removes a block from the local disk. Whether that is allowed is the caller's to know.
@@ -241,37 +297,95 @@ impl Engine {
     }
 }
 
-/// Decides what became of cuts that were under way: done if their block is there, else undone.
-pub(super) fn settle(
-    mut cuts: Cuts,
-    fs: &SharedFs,
-    directory: &Path,
-    cuts_path: &Path,
-    blocks: &LocalBlocks,
-) -> Result<Cuts> {
-    let mut is_changed = false;
-    for (name, cut) in &mut cuts.tenants {
-        let Some(pending) = cut.pending.take() else { continue };
-        is_changed = true;
-        let parent = directory.join(name);
-        let is_there = fs.exists(&parent.join(&pending.block).join(META_FILE));
-        if !is_there.map_err(Error::io("list", &parent))? {
-            continue;
+/// Where the engine keeps what settling needs.
+pub(super) struct Settling<'a> {
+    pub(super) fs: &'a SharedFs,
+    /// Holds the tenants' directories.
+    pub(super) directory: &'a Path,
+    pub(super) quarantine: &'a Path,
+    pub(super) cuts_path: &'a Path,
+    pub(super) blocks: &'a LocalBlocks,
+}
+
+impl Settling<'_> {
+    /// Decides what became of cuts that were under way: done if their block is there and can be
+    /// read, else undone. Answers a sentence for every block that cannot be read.
+    pub(super) fn settle(&self, mut cuts: Cuts) -> Result<(Cuts, Vec<String>)> {
+        let mut problems = Vec::new();
+        let mut is_changed = false;
+        for (name, cut) in &mut cuts.tenants {
+            let Some(pending) = cut.pending.take() else { continue };
+            is_changed = true;
+            if self.is_done(name, &pending, &mut problems)? {
+                cut.cut_ms = Some(pending.cut_ms);
+            }
         }
-        fs.sync_directory(&parent).map_err(Error::io("sync", &parent))?;
-        cut.cut_ms = Some(pending.cut_ms);
-        if let (Ok(tenant), Ok(id)) = (Tenant::new(name), pending.block.parse::<BlockId>()) {
-            // A damaged block was named when the blocks were opened.
-            let added = blocks.add(fs, &tenant, &parent, id);
-            if let Err(error @ (Error::Io { .. } | Error::Budget(_))) = added {
-                return Err(error);
+        if is_changed {
+            cuts.write(self.fs, self.cuts_path)?;
+        }
+        Ok((cuts, problems))
+    }
+
+    fn is_done(
+        &self,
+        name: &str,
+        pending: &PendingCut,
+        problems: &mut Vec<String>,
+    ) -> Result<bool> {
+        let parent = self.directory.join(name);
+        let block = parent.join(&pending.block);
+        if !self.fs.exists(&block).map_err(Error::io("list", &parent))? {
+            return Ok(false);
+        }
+        let (Ok(tenant), Ok(id)) = (Tenant::new(name), pending.block.parse::<BlockId>()) else {
+            problems.push(format!("a cut of {name:?} into {:?} has no such names", pending.block));
+            return Ok(false);
+        };
+        match self.blocks.add(self.fs, &tenant, &parent, id) {
+            Ok(()) => {
+                self.fs.sync_directory(&parent).map_err(Error::io("sync", &parent))?;
+                Ok(true)
+            }
+            Err(error @ Error::Budget(_)) => Err(error),
+            // Nothing was taken from the head and its log before the block was there to be read:
+            // the samples are cut again, and the block is kept aside for someone to look at.
+            Err(error) => {
+                let to = self.set_aside(name, &block)?;
+                problems.push(format!(
+                    "block {id} of tenant {tenant} was just cut and cannot be read ({error}); it \
+                     is now {}, and its samples are cut again",
+                    to.display()
+                ));
+                Ok(false)
             }
         }
     }
-    if is_changed {
-        cuts.write(fs, cuts_path)?;
+
+    /// Moves a block's directory to the quarantine, which keeps the newest one of each tenant.
+    fn set_aside(&self, name: &str, block: &Path) -> Result<PathBuf> {
+        let to = self.quarantine.join(format!("block-of-{name}"));
+        match self.fs.remove_directory(&to).map_err(Error::io("remove", &to)) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+        self.fs.rename(block, &to).map_err(Error::io("rename", block))?;
+        for directory in [block.parent().unwrap_or(self.directory), self.quarantine] {
+            self.fs.sync_directory(directory).map_err(Error::io("sync", directory))?;
+        }
+        Ok(to)
     }
-    Ok(cuts)
+}
+
+/// The series of all parts in the order of their labels.
+fn order_of(parts: &[Part]) -> Vec<(usize, usize)> {
+    let mut order = Vec::with_capacity(parts.iter().map(|it| it.series.len()).sum());
+    for (part, it) in parts.iter().enumerate() {
+        order.extend((0..it.series.len()).map(|index| (part, index)));
+    }
+    let labels =
+        |(part, index): &(usize, usize)| -> &Labels { &parts[*part].series[*index].labels };
+    order.sort_unstable_by(|a, b| labels(a).cmp(labels(b)));
+    order
 }
 
 fn symbols_of(parts: &[Part]) -> Vec<&str> {
@@ -286,24 +400,105 @@ fn symbols_of(parts: &[Part]) -> Vec<&str> {
     symbols
 }
 
-/// The chunks of a series with their data; a damaged one is named and left out.
-fn read_chunks(part: &Part, series: &CutSeries, lost: &mut Vec<Error>) -> Result<Vec<ChunkData>> {
-    let mut chunks = Vec::with_capacity(series.chunks.len());
-    for chunk in &series.chunks {
-        let read = match part.files.get(&chunk.file) {
-            Some(file) => file.read(chunk, series.reference),
-            None => Err(Error::invalid(format!("a head-chunk file of {} is gone", series.labels))),
+/// Reads the chunks of a window from the head-chunk log.
+struct ChunkReading<'a> {
+    engine: &'a Engine,
+    core: &'a Core,
+    tenant: &'a Tenant,
+    meta: &'a Meta,
+    lost: &'a mut Vec<Error>,
+}
+
+impl ChunkReading<'_> {
+    /// The chunks of a series, only with samples of the window. One that cannot be read is made
+    /// again from the log, or where the log does not reach back to it, named and left out.
+    fn chunks(&mut self, number: usize, part: &Part, series: &CutSeries) -> Result<Vec<ChunkData>> {
+        let mut chunks = Vec::with_capacity(series.chunks.len());
+        for chunk in &series.chunks {
+            match self.read(part, series, chunk) {
+                Ok(data) => chunks.extend(data),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => {
+                    self.make_again(number, chunk, &error)?;
+                    self.keep_copy(part, chunk);
+                    self.lost.push(error);
+                }
+            }
+        }
+        Ok(chunks)
+    }
+
+    fn read(
+        &self,
+        part: &Part,
+        series: &CutSeries,
+        chunk: &ClosedChunk,
+    ) -> Result<Option<ChunkData>> {
+        let Some(file) = part.files.get(&chunk.file) else {
+            let labels = &series.labels;
+            let text = format!("head-chunk file {} of {labels} is gone", chunk.file);
+            return Err(Error::invalid(text));
         };
-        match read {
-            Ok(data) => chunks.push(ChunkData {
-                encoding: Encoding::Xor,
-                min_time_ms: chunk.start_ms,
-                max_time_ms: chunk.end_ms(),
-                data: Bytes::from(data),
-            }),
-            Err(error @ Error::Io { .. }) => return Err(error),
-            Err(error) => lost.push(error),
+        let data = file.read(chunk, series.reference)?;
+        let (min_time_ms, max_time_ms) = (chunk.start_ms, chunk.end_ms());
+        if self.meta.contains(min_time_ms) && self.meta.contains(max_time_ms) {
+            let data = Bytes::from(data);
+            return Ok(Some(ChunkData { encoding: Encoding::Xor, min_time_ms, max_time_ms, data }));
+        }
+        // It was filled when blocks were longer.
+        clip(&data, self.meta).map_err(|damage| damage.within(file.path()))
+    }
+
+    /// Fails the log when the log can make the chunk again: the rebuild does, and the window is
+    /// cut afterwards. Once per window, so that a disk that never gives back what it took does
+    /// not hold up the cut for ever.
+    fn make_again(&self, number: usize, chunk: &ClosedChunk, error: &Error) -> Result<()> {
+        let is_in_log = {
+            let covered = self.core.covered_files.lock();
+            covered.get(number).is_some_and(|first| chunk.file >= *first)
+        };
+        let window = Some((self.tenant.clone(), self.meta.max_time_ms));
+        if is_in_log
+            && std::mem::replace(&mut *self.engine.made_again.lock(), window.clone()) != window
+        {
+            self.core.log.fail();
+            return Err(Error::unavailable(format!("{error}; it is made again from the log")));
+        }
+        Ok(())
+    }
+
+    /// Keeps the bytes of a chunk that is left out, for someone to look at. A copy that cannot be
+    /// made is not worth failing for: the loss is reported all the same.
+    fn keep_copy(&self, part: &Part, chunk: &ClosedChunk) {
+        let Some(file) = part.files.get(&chunk.file) else { return };
+        let name = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let quarantine = &self.engine.layout.quarantine;
+        let path = quarantine.join(format!("{name}-{}", chunk.offset));
+        let copied = file.read_raw(chunk).and_then(|bytes| {
+            let copy = self.engine.fs.create(&path).map_err(Error::io("create", &path))?;
+            copy.append(&bytes).map_err(Error::io("append to", &path))
+        });
+        drop(copied);
+    }
+}
+
+/// The samples of a chunk that lie in a block, as a chunk; none when none do.
+fn clip(data: &[u8], meta: &Meta) -> std::result::Result<Option<ChunkData>, Damage> {
+    let mut columns = Columns::default();
+    xor::decode(data, &mut columns)?;
+    let mut appender = Appender::new();
+    let (mut min_time_ms, mut max_time_ms) = (i64::MAX, i64::MIN);
+    for (timestamp_ms, value) in columns.timestamps_ms.iter().zip(&columns.values) {
+        // No more samples go in than the chunk had, so there is room.
+        if meta.contains(*timestamp_ms) && appender.append(*timestamp_ms, *value) {
+            min_time_ms = min_time_ms.min(*timestamp_ms);
+            max_time_ms = max_time_ms.max(*timestamp_ms);
         }
     }
-    Ok(chunks)
+    Ok((!appender.is_empty()).then(|| ChunkData {
+        encoding: Encoding::Xor,
+        min_time_ms,
+        max_time_ms,
+        data: Bytes::from(appender.to_bytes()),
+    }))
 }

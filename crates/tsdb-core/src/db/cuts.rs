@@ -20,6 +20,9 @@ const VERSION: u32 = 1;
 pub(crate) struct Cuts {
     version: u32,
     pub(crate) tenants: BTreeMap<String, TenantCut>,
+    /// Whether the file could not be written since this changed.
+    #[serde(skip)]
+    pub(crate) is_unwritten: bool,
 }
 
 /// What was cut of one tenant.
@@ -45,7 +48,7 @@ pub(crate) struct PendingCut {
 
 impl Cuts {
     pub(crate) fn empty() -> Cuts {
-        Cuts { version: VERSION, tenants: BTreeMap::new() }
+        Cuts { version: VERSION, tenants: BTreeMap::new(), is_unwritten: false }
     }
 
     /// The file's name in the engine's directory.
@@ -53,14 +56,14 @@ impl Cuts {
         engine_directory.join("cuts.json")
     }
 
-    /// Reads the file; an absent one is that of an engine that never cut.
+    /// Reads the file; none when it is absent.
     ///
     /// # Errors
     /// The disk's, and corruption.
-    pub(crate) fn read(fs: &SharedFs, path: &Path) -> Result<Cuts> {
+    pub(crate) fn read(fs: &SharedFs, path: &Path) -> Result<Option<Cuts>> {
         let bytes = match read_whole(&**fs, path, FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Cuts::empty()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("read", path)(error)),
         };
         let cuts: Cuts = serde_json::from_slice(&bytes)
@@ -69,7 +72,7 @@ impl Cuts {
             let what = format!("version {} of the state of the cuts", cuts.version);
             return Err(Error::Unsupported { path: path.to_owned(), what });
         }
-        Ok(cuts)
+        Ok(Some(cuts))
     }
 
     /// Replaces the file, durably.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{Labels, Tenant};
+use parking_lot::Mutex;
 
 use crate::error::{Damage, Error, Result};
 use crate::fs::{EntryKind, SharedFs};
@@ -16,6 +17,7 @@ use crate::wal::record::{SeriesRecord, read_floats, read_series};
 use crate::wal::{Layout, Log, numbered_files};
 
 use super::cuts::Cuts;
+use super::scan;
 use super::snapshot::{self, SnapshotHead, WHOLE};
 use super::{Core, OpenReport};
 
@@ -52,6 +54,8 @@ pub(super) fn load(
         report: OpenReport::default(),
         slots: vec![HashMap::new(); PARTITION_COUNT],
         applied: [0; PARTITION_COUNT],
+        first_uncovered: [None; PARTITION_COUNT],
+        has_lost_states: false,
         fatal: None,
     };
     for (name, cut) in &cuts.tenants {
@@ -65,22 +69,34 @@ pub(super) fn load(
     }
     let snapshots = numbered_files(&fs, &layout.snapshots, "snapshot")?;
     let from = match snapshots.last() {
-        Some((_, path)) => load.snapshot_head(path)?,
+        Some((number, path)) => Some(load.snapshot_head(*number, path)?),
         None => None,
     };
     let generation = load.series_files(from)?.max(floors.generation);
-    match (from, snapshots.last()) {
-        (Some(_), Some((_, path))) => load.snapshot_series(path)?,
-        _ => chunk_log::remove_all(&fs, &layout.chunks)?,
+    match snapshots.last() {
+        Some((_, path)) => load.snapshot_series(path)?,
+        // The log makes all chunks again, if all of it is there.
+        None if load.has_first_segment()? => chunk_log::remove_all(&fs, &layout.chunks)?,
+        None => load.has_lost_states = true,
+    }
+    load.adopt_chunk_files()?;
+    if load.has_lost_states {
+        load.find_chunks()?;
     }
     let last_segment = load.segments(from, floors.abandoned)?;
+    // Names that a killed process made are durable from here on, as the contents are.
+    for directory in layout.directories() {
+        fs.sync_directory(directory).map_err(Error::io("sync", directory))?;
+    }
     load.finish()?;
-    let report = load.report;
+    let covered_files = load.first_uncovered.map(Option::unwrap_or_default).to_vec();
+    let report = std::mem::take(&mut load.report);
     let abandoned = floors.abandoned.map_or(0, |(number, _)| number);
     let next_segment = last_segment.max(abandoned) + 1;
     let log = Log::new(fs, layout.clone(), next_segment, generation, PARTITION_COUNT);
     log.add_samples(report.samples_replayed);
-    Ok((Core { head, log }, report))
+    let covered_files = Mutex::new(covered_files);
+    Ok((Core { head, log, covered_files }, report))
 }
 
 struct Load<'a> {
@@ -92,6 +108,10 @@ struct Load<'a> {
     slots: Vec<HashMap<u64, u32>>,
     /// Sequence of the last frame that was applied.
     applied: [u64; PARTITION_COUNT],
+    /// Per partition, the first chunk file that the snapshot does not cover: the log makes it.
+    first_uncovered: [Option<u32>; PARTITION_COUNT],
+    /// Whether states of series that should be in the snapshot are not.
+    has_lost_states: bool,
     /// A failure that is not damage: the load cannot go on without losing good data.
     fatal: Option<Error>,
 }
@@ -134,11 +154,13 @@ impl Load<'_> {
             if span.is_tail {
                 let file = self.fs.open_append(path).map_err(Error::io("open", path))?;
                 file.truncate(span.start).map_err(Error::io("truncate", path))?;
-                file.sync_data().map_err(Error::io("sync", path))?;
             }
             self.report.damaged.push(span);
         }
-        Ok(())
+        // A process that was killed may have left bytes that never reached the disk. What is
+        // read here is acknowledged when it is sent again, so it must be durable first.
+        let file = self.fs.open_append(path).map_err(Error::io("open", path))?;
+        file.sync_data().map_err(Error::io("sync", path))
     }
 
     /// Keeps a copy of damaged bytes, for someone to look at. A copy that exists is of the same
@@ -158,7 +180,10 @@ impl Load<'_> {
         Ok(())
     }
 
-    fn snapshot_head(&mut self, path: &Path) -> Result<Option<SnapshotHead>> {
+    /// What the snapshot's first frame says. Where it is damaged, the generation is the number in
+    /// the name, and every segment that is there is read: what the snapshot covers of them is
+    /// passed over by its sequence.
+    fn snapshot_head(&mut self, number: u64, path: &Path) -> Result<SnapshotHead> {
         let file = self.fs.open(path).map_err(Error::io("open", path))?;
         let mut reader = Reader::new(&*file, path, u64::MAX)?;
         if let Some(Item::Frame(frame)) = reader.next()?
@@ -166,11 +191,21 @@ impl Load<'_> {
             && frame.partition == WHOLE
             && let Ok(head) = SnapshotHead::read(frame.payload)
         {
-            return Ok(Some(head));
+            return Ok(head);
         }
-        let text = format!("{}: the snapshot has no readable head and is not used", path.display());
+        let text = format!(
+            "{}: the snapshot has no readable head; what else it holds is used",
+            path.display()
+        );
         self.report.problems.push(text);
-        Ok(None)
+        self.has_lost_states = true;
+        Ok(SnapshotHead { segment: 0, generation: number })
+    }
+
+    /// Whether the log goes back to its beginning.
+    fn has_first_segment(&self) -> Result<bool> {
+        let segments = numbered_files(self.fs, &self.layout.log, "log")?;
+        Ok(segments.first().is_some_and(|(number, _)| *number <= 1))
     }
 
     /// Registers the series of the series files, and answers the newest generation.
@@ -224,14 +259,20 @@ impl Load<'_> {
     }
 
     fn snapshot_series(&mut self, path: &Path) -> Result<()> {
+        let damage_before = self.report.damaged.len() + self.report.problems.len();
         self.frames(path, u64::MAX, |load, frame| match Kind::from_byte(frame.kind) {
             Some(Kind::SnapshotHead) if frame.partition != WHOLE => {
                 let floor = snapshot::read_floor(frame.payload, frame.sequence)?;
-                load.applied[usize::from(frame.partition)] = frame.sequence;
-                load.adopt_chunk_files(frame.partition, floor);
+                let at = usize::from(frame.partition);
+                load.applied[at] = frame.sequence;
+                load.first_uncovered[at] = Some(floor.file);
+                load.head.partitions[at].write().raise(floor);
                 Ok(())
             }
             Some(Kind::SnapshotSeries) if frame.partition != WHOLE => {
+                // The same number as in the partition's first frame, which may be damaged.
+                let at = usize::from(frame.partition);
+                load.applied[at] = load.applied[at].max(frame.sequence);
                 let number = frame.partition;
                 snapshot::read_states(frame.payload, |state| load.restore(number, state))
             }
@@ -240,34 +281,54 @@ impl Load<'_> {
                 load.report.frames_unknown += 1;
                 Ok(())
             }
-        })
+        })?;
+        let damage_after = self.report.damaged.len() + self.report.problems.len();
+        self.has_lost_states |= damage_after > damage_before;
+        Ok(())
     }
 
-    /// Takes the chunk files that the snapshot may refer to; later ones are made again.
-    fn adopt_chunk_files(&mut self, number: u16, floor: Floor) {
-        let mut partition = self.head.partitions[usize::from(number)].write();
-        partition.raise(floor);
+    /// Takes the chunk files that the snapshot may refer to and removes later ones, which the log
+    /// makes again. Where it is not known which those are, all of them stay until the next
+    /// snapshot. No number that is there is used again.
+    fn adopt_chunk_files(&mut self) -> Result<()> {
         let directory = &self.layout.chunks;
-        let entries = match self.fs.list(directory) {
-            Ok(entries) => entries,
-            Err(error) => {
-                self.report.problems.push(error.to_string());
-                return;
-            }
-        };
+        let entries = self.fs.list(directory).map_err(Error::io("list", directory))?;
         for entry in entries.iter().filter(|it| it.kind == EntryKind::File) {
             let parsed = chunk_log::ChunkLog::parse_name(&entry.name);
-            let Some((_, file)) = parsed.filter(|(of, _)| *of == number) else { continue };
-            let done = if file < floor.file {
-                partition.chunks.adopt(file)
-            } else {
-                let path = directory.join(&entry.name);
-                self.fs.unlink(&path).map_err(Error::io("remove", &path))
+            let Some((number, file)) = parsed else { continue };
+            let Some(partition) = self.head.partitions.get(usize::from(number)) else { continue };
+            let mut partition = partition.write();
+            partition.chunks.raise_next_file(file.saturating_add(1));
+            let done = match self.first_uncovered[usize::from(number)] {
+                Some(first) if file >= first => {
+                    let path = directory.join(&entry.name);
+                    self.fs.unlink(&path).map_err(Error::io("remove", &path))
+                }
+                _ => partition.chunks.adopt(file),
             };
             if let Err(error) = done {
                 self.report.problems.push(error.to_string());
             }
         }
+        Ok(())
+    }
+
+    /// Finds the chunks of series whose state is lost in the chunk files themselves: the labels
+    /// come from the series files, the samples after the last chunk from the log.
+    fn find_chunks(&mut self) -> Result<()> {
+        for (partition, slots) in self.head.partitions.iter().zip(&self.slots) {
+            let mut partition = partition.write();
+            let found = scan::find_chunks(&partition, slots, &mut self.report.problems)?;
+            for (slot, reference, mut chunks) in found {
+                let Some(series) = partition.get(slot) else { continue };
+                let Some(tenant) = self.head.tenant_at(series.tenant) else { continue };
+                chunks.retain(|it| it.closed.end_ms() >= tenant.low_ms());
+                let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { continue };
+                tenant.saw(first.closed.start_ms, last.closed.end_ms());
+                partition.restore_chunks(slot, reference, &chunks);
+            }
+        }
+        Ok(())
     }
 
     fn restore(&mut self, number: u16, state: snapshot::SnapshotSeries) {

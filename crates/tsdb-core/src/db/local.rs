@@ -13,6 +13,8 @@ use crate::db::cuts::{Cuts, TenantCut};
 use crate::error::{Error, Result};
 use crate::fs::{EntryKind, SharedFs};
 
+/// A directory that file systems make themselves.
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
 /// Ends the name of a block's directory that is being removed.
 const REMOVAL_SUFFIX: &str = ".tmp-for-deletion";
 
@@ -52,7 +54,7 @@ impl LocalBlocks {
         let list = |path: &Path| fs.list(path).map_err(Error::io("list", path));
         for entry in list(directory)? {
             let Ok(tenant) = Tenant::new(&entry.name) else { continue };
-            if entry.kind != EntryKind::Directory || entry.name == "lost+found" {
+            if entry.kind != EntryKind::Directory || entry.name == LOST_AND_FOUND {
                 continue;
             }
             let parent = directory.join(&entry.name);

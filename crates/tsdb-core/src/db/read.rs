@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use model::{Budget, Labels, Matcher, Tenant, TimeRange};
+use model::{Budget, Columns, Labels, Matcher, Tenant, TimeRange};
 
+use crate::block::ChunkData;
+use crate::chunk::{Encoding, xor};
 use crate::db::local::LocalBlock;
 use crate::db::{Engine, HeadQuery, Selection};
 use crate::error::{Error, Result};
 use crate::head::TenantState;
 use crate::head::append::{Progress, Question};
 use crate::head::batch::{Refusal, Refused, WriteBatch};
-use crate::head::partition::find_sample;
+use crate::head::chunk_log::{ChunkPlace, ChunkSource};
 
 impl Engine {
     /// Series of the head that fulfil all matchers and have samples in the range, sorted.
@@ -90,40 +91,49 @@ impl Engine {
     }
 
     /// Answers the questions that a write left: from chunks of the head on disk, then from the
-    /// local blocks.
+    /// local blocks. Every chunk, and every series of a block, is read once for all its samples.
     pub(super) fn answer(
         &self,
         tenant: &TenantState,
         batch: &WriteBatch<'_>,
         progress: &mut Progress,
     ) -> Result<()> {
-        let questions = std::mem::take(&mut progress.questions);
+        let mut questions = std::mem::take(&mut progress.questions);
         if questions.is_empty() {
             return Ok(());
         }
         let low_ms = tenant.low_ms();
-        let blocks = self.blocks(&tenant.tenant);
-        let mut labels_of: HashMap<u32, Option<Labels>> = HashMap::new();
-        for mut question in questions {
+        let mut asked = Vec::with_capacity(questions.len());
+        let mut last = LastChunk::default();
+        for (question, index) in questions.iter_mut().zip(0..) {
             let Some(sample) = batch.samples.get(question.sample as usize) else { continue };
             let timestamp_ms = sample.timestamp_ms;
-            let mut found = not_damaged(question.ask_chunk(timestamp_ms))?;
-            if found.is_none() && timestamp_ms < low_ms {
-                let series = &batch.series[question.series as usize];
-                let labels = labels_of
-                    .entry(question.series)
-                    .or_insert_with(|| batch.labels_of(series).ok());
-                if let Some(labels) = labels {
-                    found = self.find_in_blocks(&blocks, labels, timestamp_ms)?;
-                }
+            let found = match question.source.take() {
+                Some(source) => not_damaged(last.find(source, timestamp_ms))?,
+                None => None,
+            };
+            let series = question.series;
+            asked.push(Asked { series, question: index, timestamp_ms, found });
+        }
+        let mut below: Vec<&mut Asked> =
+            asked.iter_mut().filter(|it| it.found.is_none() && it.timestamp_ms < low_ms).collect();
+        below.sort_by_key(|it| (it.series, it.timestamp_ms));
+        for of_series in below.chunk_by_mut(|a, b| a.series == b.series) {
+            let series = &batch.series[of_series[0].series as usize];
+            if let Ok(labels) = batch.labels_of(series) {
+                self.find_in_blocks(&tenant.tenant, &labels, of_series)?;
             }
-            let refusal = match found {
-                Some(bits) if bits == sample.value.to_bits() => {
+        }
+        for it in asked {
+            let question: &Question = &questions[it.question];
+            let value = batch.samples[question.sample as usize].value;
+            let refusal = match it.found {
+                Some(bits) if bits == value.to_bits() => {
                     progress.outcome.duplicates += 1;
                     continue;
                 }
                 Some(bits) => Refusal::Duplicate { existing: f64::from_bits(bits) },
-                None => refusal_of_absent(&question, timestamp_ms, low_ms),
+                None => refusal_of_absent(question, it.timestamp_ms, low_ms),
             };
             let (series, sample) = (question.series, Some(question.sample));
             progress.outcome.refused.push(Refused { series, sample, refusal });
@@ -131,36 +141,99 @@ impl Engine {
         Ok(())
     }
 
-    /// The bits of a sample in the local blocks.
+    /// Looks for samples of one series, sorted by time, in the local blocks.
     fn find_in_blocks(
         &self,
-        blocks: &[Arc<LocalBlock>],
+        tenant: &Tenant,
         labels: &Labels,
-        timestamp_ms: i64,
-    ) -> Result<Option<u64>> {
-        let at = TimeRange::new(timestamp_ms, timestamp_ms);
+        asked: &mut [&mut Asked],
+    ) -> Result<()> {
         let mut matchers = Vec::new();
-        for block in blocks.iter().filter(|it| it.reader.meta().contains(timestamp_ms)) {
+        for block in self.blocks(tenant) {
+            let meta = block.reader.meta();
+            let from = asked.partition_point(|it| it.timestamp_ms < meta.min_time_ms);
+            let to = asked.partition_point(|it| it.timestamp_ms < meta.max_time_ms);
+            let asked = asked.get_mut(from..to).unwrap_or_default();
+            let (Some(first), Some(last)) = (asked.first(), asked.last()) else { continue };
+            let range = TimeRange::new(first.timestamp_ms, last.timestamp_ms);
             if matchers.is_empty() {
                 matchers.extend(labels.iter().map(|(name, value)| Matcher::equal(name, value)));
             }
-            let selection =
-                not_damaged(block.reader.select(&matchers, at, &self.options.budget).map(Some))?;
-            for series in selection.into_iter().flatten() {
-                let Some(series) = not_damaged(series.map(Some))? else { continue };
-                if series.labels != *labels {
+            not_damaged(self.find_in_block(&block, (labels, &matchers), range, asked).map(Some))?;
+        }
+        Ok(())
+    }
+
+    fn find_in_block(
+        &self,
+        block: &LocalBlock,
+        (labels, matchers): (&Labels, &[Matcher]),
+        range: TimeRange,
+        asked: &mut [&mut Asked],
+    ) -> Result<()> {
+        for series in block.reader.select(matchers, range, &self.accounts.upkeep)? {
+            let Some(mut series) = not_damaged(series.map(Some))? else { continue };
+            if series.labels != *labels {
+                continue;
+            }
+            let chunks = std::mem::take(&mut series.chunks);
+            for chunk in chunks {
+                let from = asked.partition_point(|it| it.timestamp_ms < chunk.min_time_ms);
+                let to = asked.partition_point(|it| it.timestamp_ms <= chunk.max_time_ms);
+                let Some(asked) = asked.get_mut(from..to).filter(|it| !it.is_empty()) else {
                     continue;
-                }
-                let chunks = not_damaged(block.reader.chunks(&series).map(Some))?;
-                for chunk in chunks.into_iter().flatten() {
-                    if let Some(bits) = find_sample(&chunk.data, timestamp_ms) {
-                        return Ok(Some(bits));
+                };
+                series.chunks = vec![chunk];
+                let read = not_damaged(block.reader.chunks(&series).map(Some))?;
+                let is_xor = |it: &ChunkData| it.encoding == Encoding::Xor;
+                for chunk in read.into_iter().flatten().filter(is_xor) {
+                    let mut columns = Columns::default();
+                    if xor::decode(&chunk.data, &mut columns).is_ok() {
+                        for it in &mut *asked {
+                            it.found = it.found.or(bits_at(&columns, it.timestamp_ms));
+                        }
                     }
                 }
             }
         }
-        Ok(None)
+        Ok(())
     }
+}
+
+/// A sample of a write that is looked for.
+struct Asked {
+    series: u32,
+    question: usize,
+    timestamp_ms: i64,
+    found: Option<u64>,
+}
+
+/// The head's chunk that was decoded last: questions of a series come one after the other.
+#[derive(Default)]
+struct LastChunk {
+    place: Option<ChunkPlace>,
+    columns: Columns,
+}
+
+impl LastChunk {
+    fn find(&mut self, source: ChunkSource, timestamp_ms: i64) -> Result<Option<u64>> {
+        let place = source.place();
+        if place.is_none() || place != self.place {
+            self.place = None;
+            self.columns = Columns::default();
+            // Damage is reported by whoever reads the chunk for its samples.
+            if xor::decode(&source.read()?, &mut self.columns).is_err() {
+                self.columns = Columns::default();
+            }
+            self.place = place;
+        }
+        Ok(bits_at(&self.columns, timestamp_ms))
+    }
+}
+
+fn bits_at(columns: &Columns, timestamp_ms: i64) -> Option<u64> {
+    let index = columns.timestamps_ms.binary_search(&timestamp_ms).ok()?;
+    columns.values.get(index).map(|it| it.to_bits())
 }
 
 fn refusal_of_absent(question: &Question, timestamp_ms: i64, low_ms: i64) -> Refusal {
@@ -171,11 +244,12 @@ fn refusal_of_absent(question: &Question, timestamp_ms: i64, low_ms: i64) -> Ref
     }
 }
 
-/// A damaged block or chunk has no answer; it must not make the sender try for ever. Whoever
+/// A block or chunk that is damaged, or lies where the disk cannot read, has no answer; it must not make the sender try for ever. Whoever
 /// reads it for its samples reports it.
 fn not_damaged<T>(result: Result<Option<T>>) -> Result<Option<T>> {
     match result {
         Err(Error::Corrupt { .. } | Error::Unsupported { .. }) => Ok(None),
+        Err(error @ Error::Io { .. }) if !error.is_transient() => Ok(None),
         other => other,
     }
 }

@@ -98,9 +98,12 @@ pub(super) fn take(core: &Core, fs: &SharedFs, layout: &Layout, generation: u64)
         let (states, series) = serialise(number, &partition, tenant_of)?;
         kept.push((partition.live_files(), partition.floor().file));
         drop(partition);
-        if let Some(sealed) = sealed {
-            sealed.sync()?;
+        for file in sealed.values() {
+            // After a failed sync the kernel may have dropped the bytes and calls the next sync a
+            // success: what the file should hold has to be made again from the log.
+            file.sync().inspect_err(|_| core.log.fail())?;
         }
+        core.head.partitions[usize::from(number)].write().chunks.note_synced(sealed.keys());
         append(&states)?;
         core.log.write_series(number, &series).inspect_err(|_| core.log.fail())?;
     }
@@ -114,6 +117,7 @@ pub(super) fn take(core: &Core, fs: &SharedFs, layout: &Layout, generation: u64)
     fs.rename(&temporary, &path).map_err(Error::io("rename", &temporary))?;
     fs.sync_directory(&layout.snapshots).map_err(Error::io("sync", &layout.snapshots))?;
     core.log.reset_sample_count(covered);
+    *core.covered_files.lock() = kept.iter().map(|(_, next_file)| *next_file).collect();
     remove_covered(fs, layout, head)?;
     retain_chunk_files(core, &kept)
 }

@@ -12,7 +12,7 @@ use model::{Labels, Sample};
 use crate::error::{Error, Result};
 use crate::head::batch::{Refusal, Refused, WriteBatch, WriteOutcome};
 use crate::head::chunk_log::ChunkSource;
-use crate::head::partition::{Lookup, PARTITION_COUNT, Partition, find_sample};
+use crate::head::partition::{Lookup, PARTITION_COUNT, Partition};
 use crate::head::raw_cache::Located;
 use crate::head::{Head, TenantState, partition_of};
 use crate::wal::Log;
@@ -45,6 +45,8 @@ pub(crate) struct Question {
 pub(crate) struct Progress {
     pub(crate) outcome: WriteOutcome,
     pub(crate) questions: Vec<Question>,
+    /// Why some new series were not made.
+    pub(crate) full: Option<Error>,
 }
 
 /// The times between which samples are taken, fixed when the write begins.
@@ -58,8 +60,8 @@ impl Head {
     /// Applies a write and queues its frames. Questions are left to the caller.
     ///
     /// # Errors
-    /// The disk's (the log has failed then), or a budget without room; samples may have been
-    /// taken all the same, and sending again is safe.
+    /// The disk's (the log has failed then), or a budget without room for new series; samples,
+    /// then all of known series, have been taken all the same, and sending again is safe.
     pub(crate) fn append(
         &self,
         log: &Log,
@@ -87,7 +89,10 @@ impl Head {
                 }
             }
             if stale.is_empty() {
-                return Ok(progress);
+                return match progress.full.take() {
+                    Some(full) => Err(full),
+                    None => Ok(progress),
+                };
             }
             for index in &stale {
                 places[*index as usize] = Place::Unknown;
@@ -157,14 +162,25 @@ impl Write<'_> {
                 }
             };
             let samples = self.batch.samples_of(series);
-            let may_create = samples.iter().any(|it| self.is_in_bounds(it));
-            match self.find_or_create(&labels, may_create, progress)? {
+            let may_create =
+                progress.full.is_none() && samples.iter().any(|it| self.is_in_bounds(it));
+            let located = match self.find_or_create(&labels, may_create, progress) {
+                // There is no room for new series. Known ones go on; the sender is told in the
+                // end, and may send all of it again.
+                Err(error @ Error::Budget(_)) => {
+                    progress.full = Some(error);
+                    continue;
+                }
+                located => located?,
+            };
+            match located {
                 Some(located) => {
                     *place = Place::At(located);
                     if series.is_cacheable {
                         found.push((series.raw_labels, located));
                     }
                 }
+                None if progress.full.is_some() => {}
                 None => self.judge_without_series(number, progress),
             }
         }
@@ -200,6 +216,7 @@ impl Write<'_> {
             Some(slot) => slot,
             None if !may_create => return Ok(None),
             None => {
+                partition.check_writable()?;
                 let slot = partition.create(tenant, key_hash, labels, None)?;
                 progress.outcome.series_created += 1;
                 self.queue_series(number, partition, slot)?;
@@ -217,7 +234,8 @@ impl Write<'_> {
         let tenant = self.tenant.tenant.as_str();
         put_series(&mut payload, series.reference, tenant, partition.pairs(series));
         let head = FrameHead { kind: Kind::Series, partition: number, sequence };
-        self.log.queue(head, &payload, 0)
+        // What is in memory and not in the log must never be taken for durable.
+        self.log.queue(head, &payload, 0).inspect_err(|_| self.log.fail())
     }
 
     /// The series of the write by partition, in the order of the write.
@@ -253,6 +271,7 @@ impl Write<'_> {
         let mut stale = Vec::new();
         let mut floats = FloatsWriter::default();
         let mut partition = self.head.partitions[number].write();
+        partition.check_writable()?;
         let low_ms = self.tenant.low_ms();
         let (mut oldest_ms, mut taken_ms) = (i64::MAX, i64::MIN);
         for index in indexes {
@@ -279,6 +298,10 @@ impl Write<'_> {
                         progress.outcome.accepted += 1;
                         oldest_ms = oldest_ms.min(sample.timestamp_ms);
                         taken_ms = taken_ms.max(sample.timestamp_ms);
+                        // Looked at for every sample: one series may bring millions.
+                        if floats.payload().len() > PAYLOAD_BYTES_WANTED {
+                            self.queue_floats(number, &mut partition, &mut floats)?;
+                        }
                     }
                     Verdict::Equal => progress.outcome.duplicates += 1,
                     Verdict::Refuse(refusal) => progress.outcome.refused.push(Refused {
@@ -293,9 +316,6 @@ impl Write<'_> {
                         newest_ms,
                     }),
                 }
-            }
-            if floats.payload().len() > PAYLOAD_BYTES_WANTED {
-                self.queue_floats(number, &mut partition, &mut floats)?;
             }
         }
         if oldest_ms <= taken_ms {
@@ -318,7 +338,7 @@ impl Write<'_> {
         let sequence = partition.next_sequence();
         let number = u16::try_from(number).unwrap_or(u16::MAX);
         let head = FrameHead { kind: Kind::Floats, partition: number, sequence };
-        self.log.queue(head, floats.payload(), floats.count())?;
+        self.log.queue(head, floats.payload(), floats.count()).inspect_err(|_| self.log.fail())?;
         floats.clear();
         Ok(())
     }
@@ -383,18 +403,5 @@ fn judge_equal(existing_bits: u64, sample: &Sample) -> Verdict {
         Verdict::Equal
     } else {
         Verdict::Refuse(Refusal::Duplicate { existing: f64::from_bits(existing_bits) })
-    }
-}
-
-impl Question {
-    /// Answers from the head's chunk: the bits of the sample that is there, if one is.
-    ///
-    /// # Errors
-    /// When the chunk cannot be read.
-    pub(crate) fn ask_chunk(&mut self, timestamp_ms: i64) -> Result<Option<u64>> {
-        match self.source.take() {
-            Some(source) => Ok(find_sample(&source.read()?, timestamp_ms)),
-            None => Ok(None),
-        }
     }
 }

@@ -68,6 +68,23 @@ impl ChunkFile {
         self.read_at(chunk.offset, chunk.size_bytes, reference)
     }
 
+    /// The whole record of a chunk as it lies in this file, not checked.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn read_raw(&self, chunk: &ClosedChunk) -> Result<Vec<u8>> {
+        let mut record = vec![0; HEADER_BYTES + usize::from(chunk.size_bytes)];
+        self.file
+            .read_exact_at(&mut record, u64::from(chunk.offset))
+            .map_err(Error::io("read", &self.path))?;
+        Ok(record)
+    }
+
+    /// The file's name, also when it is gone from the directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn read_at(&self, offset: u32, size_bytes: u16, reference: u64) -> Result<Vec<u8>> {
         let mut record = vec![0; HEADER_BYTES + usize::from(size_bytes)];
         match self.file.read_exact_at(&mut record, u64::from(offset)) {
@@ -89,7 +106,18 @@ impl ChunkFile {
     }
 }
 
+/// Which chunk of the files of this process a source is: address of the file, and offset.
+pub(crate) type ChunkPlace = (usize, u32);
+
 impl ChunkSource {
+    /// Tells chunks in files apart, while the file is held.
+    pub(crate) fn place(&self) -> Option<ChunkPlace> {
+        match self {
+            ChunkSource::File { file, offset, .. } => Some((Arc::as_ptr(file).addr(), *offset)),
+            _ => None,
+        }
+    }
+
     /// The chunk's data.
     ///
     /// # Errors
@@ -141,6 +169,8 @@ pub(crate) struct ChunkLog {
     open: Option<(u32, u32)>,
     next_file: u32,
     pending: Vec<u8>,
+    /// Files with bytes that no sync is known to have covered.
+    unsynced: BTreeSet<u32>,
 }
 
 impl ChunkLog {
@@ -151,8 +181,16 @@ impl ChunkLog {
         partition: u16,
         next_file: u32,
     ) -> ChunkLog {
-        let (files, pending) = (BTreeMap::new(), Vec::new());
-        ChunkLog { fs, directory, partition, files, open: None, next_file, pending }
+        ChunkLog {
+            fs,
+            directory,
+            partition,
+            files: BTreeMap::new(),
+            open: None,
+            next_file,
+            pending: Vec::new(),
+            unsynced: BTreeSet::new(),
+        }
     }
 
     /// The name of a file of the log.
@@ -222,12 +260,21 @@ impl ChunkLog {
         }
     }
 
-    /// Ends the file; the next chunk begins a new one. The file that is answered is durable once
-    /// the caller has synced it, which needs no lock.
-    pub(crate) fn seal(&mut self) -> Result<Option<Arc<ChunkFile>>> {
+    /// Ends the file; the next chunk begins a new one. Every chunk before it is durable once the
+    /// caller has synced all the files that are answered, which needs no lock, and then says so
+    /// with [`ChunkLog::note_synced`].
+    pub(crate) fn seal(&mut self) -> Result<BTreeMap<u32, Arc<ChunkFile>>> {
         self.flush()?;
-        let open = self.open.take();
-        Ok(open.and_then(|(number, _)| self.files.get(&number)).map(Arc::clone))
+        self.open = None;
+        let file = |number: &u32| Some((*number, Arc::clone(self.files.get(number)?)));
+        Ok(self.unsynced.iter().filter_map(file).collect())
+    }
+
+    /// Takes note that files were synced since they were sealed.
+    pub(crate) fn note_synced<'a>(&mut self, numbers: impl IntoIterator<Item = &'a u32>) {
+        for number in numbers {
+            self.unsynced.remove(number);
+        }
     }
 
     /// The files that can be read now, by number.
@@ -243,6 +290,7 @@ impl ChunkLog {
             let path = self.path(number);
             self.fs.unlink(&path).map_err(Error::io("remove", &path))?;
             self.files.remove(&number);
+            self.unsynced.remove(&number);
         }
         Ok(())
     }
@@ -265,6 +313,7 @@ impl ChunkLog {
         self.next_file += 1;
         self.files.insert(number, Arc::new(ChunkFile { path, file }));
         self.open = Some((number, 0));
+        self.unsynced.insert(number);
         Ok((number, 0))
     }
 
@@ -281,6 +330,52 @@ impl ChunkLog {
         self.pending.clear();
         Ok(())
     }
+}
+
+/// One record of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    /// The series that it belongs to.
+    pub(crate) reference: u64,
+    /// Where it begins in the file.
+    pub(crate) offset: u32,
+    /// Data of the chunk.
+    pub(crate) data: &'a [u8],
+}
+
+/// Calls `each` for every good record of a file and answers the damage. A record that is damaged
+/// is passed over by its length; where that leads nowhere the rest of the file is.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn read_records(
+    file: &ChunkFile,
+    mut each: impl FnMut(Record<'_>),
+) -> Result<Vec<Error>> {
+    let size = file.file.size_bytes().map_err(Error::io("size of", &file.path))?;
+    let size = usize::try_from(size.min(u64::from(u32::MAX))).unwrap_or_default();
+    let mut bytes = vec![0; size];
+    file.file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", &file.path))?;
+    let mut damage = Vec::new();
+    let mut start = 0;
+    while start < bytes.len() {
+        let offset = u32::try_from(start).unwrap_or(u32::MAX);
+        let mut cursor = Cursor::new_at("head chunk", &bytes[start..], u64::from(offset));
+        let reference = cursor.u64();
+        let length = cursor.u32().map_or(usize::MAX, |it| it as usize);
+        let end = start.saturating_add(HEADER_BYTES).saturating_add(length);
+        let (Ok(reference), Some(record)) = (reference, bytes.get(start..end)) else {
+            let text = "no record begins here; the rest of the file is passed over";
+            damage.push(Damage::new("head chunk", u64::from(offset), text).within(&file.path));
+            break;
+        };
+        match check_record(record, offset, reference) {
+            Ok(()) => each(Record { reference, offset, data: &record[HEADER_BYTES..] }),
+            Err(it) => damage.push(it.within(&file.path)),
+        }
+        start = end;
+    }
+    Ok(damage)
 }
 
 /// Removes every file of a directory of chunk logs.

@@ -8,6 +8,7 @@ use model::{Budget, Columns, Labels, Reservation};
 
 use crate::chunk::xor;
 use crate::chunk::xor::Appender;
+use crate::db::scan::FoundChunk;
 use crate::error::{Error, Result};
 use crate::fs::SharedFs;
 use crate::head::chunk_log::{ChunkLog, ChunkSource, ClosedChunk};
@@ -22,6 +23,11 @@ pub(crate) const PARTITION_COUNT: usize = 16;
 const SERIES_BYTES: usize = 700;
 /// What a label of a series costs: two symbols and a place in a posting list.
 const LABEL_BYTES: usize = 24;
+
+/// What a series that is being cut costs besides labels and chunks, with its place in the order.
+const CUT_SERIES_BYTES: usize = size_of::<CutSeries>() + 24 + 2 * size_of::<usize>();
+/// What a symbol costs besides its text.
+const SYMBOL_BYTES: usize = 16;
 
 /// What a partition needs from outside.
 #[derive(Clone, Debug)]
@@ -59,6 +65,7 @@ pub(crate) struct Partition {
     pub(crate) sequence: u64,
     next_counter: u64,
     reservation: Reservation,
+    is_retired: bool,
 }
 
 /// Where the head has a sample of a series at some time.
@@ -97,6 +104,7 @@ impl Partition {
             sequence: floor.sequence,
             next_counter: floor.counter,
             reservation: options.budget.reserve(0)?,
+            is_retired: false,
         })
     }
 
@@ -160,13 +168,23 @@ impl Partition {
             None => u32::try_from(self.series.len())
                 .map_err(|_| Error::invalid("a head partition has no room for more series"))?,
         };
+        // Asked before anything is interned, because symbols are not given back; what a series
+        // costs that is on the disk already is there in any case.
+        let own_bytes = SERIES_BYTES + LABEL_BYTES * labels.len();
+        let texts: usize = labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let most = own_bytes + texts + 2 * SYMBOL_BYTES * labels.len();
+        let before = self.reservation.bytes();
+        match reference {
+            Some(_) => self.reservation.grow_unchecked(most),
+            None => self.reservation.grow(most)?,
+        }
         let symbols_before = self.symbols.size_bytes();
         let mut pairs = Vec::with_capacity(labels.len());
         for (name, value) in labels {
             pairs.push((self.symbols.intern(name)?, self.symbols.intern(value)?));
         }
         let grown = self.symbols.size_bytes().saturating_sub(symbols_before);
-        self.reservation.grow(SERIES_BYTES + LABEL_BYTES * pairs.len() + grown)?;
+        self.reservation.resize_unchecked(before + own_bytes + grown);
         let reference =
             reference.unwrap_or_else(|| self.next_counter << 4 | u64::from(self.number));
         self.next_counter = self.next_counter.max((reference >> 4) + 1);
@@ -179,6 +197,44 @@ impl Partition {
             self.series.push(Some(series));
         }
         Ok(slot)
+    }
+
+    /// Gives a series without samples the chunks that were found for it in the chunk files.
+    pub(crate) fn restore_chunks(&mut self, slot: u32, reference: u64, chunks: &[FoundChunk]) {
+        let Some(Some(series)) = self.series.get_mut(slot as usize) else { return };
+        let Some(last) = chunks.last() else { return };
+        series.reference = reference;
+        series.last_ms = last.closed.end_ms();
+        series.last_bits = last.last_bits;
+        series.closed = chunks.iter().map(|it| it.closed).collect();
+    }
+
+    /// Drops all series, for a successor that needs the memory.
+    pub(crate) fn clear(&mut self) {
+        self.symbols = Symbols::new(self.seed);
+        self.postings = Postings::default();
+        self.series = Vec::new();
+        self.free = Vec::new();
+        self.by_key = HashTable::new();
+        self.reservation.resize_unchecked(0);
+    }
+
+    /// Ends writing for good and answers what a successor must not use again. Whoever waits for
+    /// the lock finds the partition ended.
+    pub(crate) fn retire(&mut self) -> Floor {
+        self.is_retired = true;
+        self.floor()
+    }
+
+    /// Whether it takes writes.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when a successor is being made.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.is_retired {
+            true => Err(Error::unavailable("the head is being read again from disk; send again")),
+            false => Ok(()),
+        }
     }
 
     /// Appends a sample that is newer than the series' newest. A chunk that began before
@@ -242,8 +298,14 @@ impl Partition {
     /// begin before that are closed; all of it is readable through the chunk log afterwards.
     ///
     /// # Errors
-    /// The disk's.
-    pub(crate) fn collect(&mut self, tenant: u32, until_ms: i64) -> Result<Vec<CutSeries>> {
+    /// The disk's, and [`Error::Budget`] when `held` cannot grow by what is answered and by what
+    /// sorting it takes; nothing is damaged then.
+    pub(crate) fn collect(
+        &mut self,
+        tenant: u32,
+        until_ms: i64,
+        held: &mut Reservation,
+    ) -> Result<Vec<CutSeries>> {
         let mut cut = Vec::new();
         for slot in self.postings.all(tenant).to_vec() {
             let Some(Some(series)) = self.series.get_mut(slot as usize) else { continue };
@@ -255,8 +317,11 @@ impl Partition {
             }
             let Some(series) = self.get(slot) else { continue };
             let count = series.closed.partition_point(|it| it.start_ms < until_ms);
+            let labels = self.labels(series);
+            let chunks_bytes = count * size_of::<ClosedChunk>();
+            held.grow(CUT_SERIES_BYTES + labels.size_bytes() + chunks_bytes)?;
             cut.push(CutSeries {
-                labels: self.labels(series),
+                labels,
                 reference: series.reference,
                 chunks: series.closed[..count].to_vec(),
             });
@@ -339,7 +404,8 @@ impl Partition {
         }
         self.symbols = symbols;
         self.postings = postings;
-        self.reservation.resize(bytes + self.symbols.size_bytes())?;
+        // Series that stay are there already, whatever the account says.
+        self.reservation.resize_unchecked(bytes + self.symbols.size_bytes());
         Ok(())
     }
 

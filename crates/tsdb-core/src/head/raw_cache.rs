@@ -4,10 +4,9 @@
 //! every process and never leave it. Entries may be forgotten at any time, and an entry whose
 //! series is gone is noticed by its reference.
 
-use std::hash::{BuildHasher as _, Hasher as _};
-
-use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+
+use crate::head::sip_hash::SipHash;
 
 /// Entries that are always allowed, however few series there are.
 const ENTRIES_MIN: usize = 1 << 16;
@@ -22,19 +21,18 @@ pub(crate) struct Located {
 }
 
 /// The hashing half of the cache: shared without a lock.
-#[derive(Clone, Debug)]
-pub(crate) struct RawHasher([FixedState; 2]);
+///
+/// Equal fingerprints are taken for the same series, of whatever tenant, so nobody who chooses
+/// labels may be able to find two label sets with the same one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawHasher(SipHash<1, 3>);
 
 impl RawHasher {
     /// The fingerprint of a tenant's label bytes.
     pub(crate) fn fingerprint(&self, tenant: u32, raw: &[u8]) -> u128 {
-        let half = |state: &FixedState| {
-            let mut hasher = state.build_hasher();
-            hasher.write_u32(tenant);
-            hasher.write(raw);
-            u128::from(hasher.finish())
-        };
-        half(&self.0[0]) << 64 | half(&self.0[1])
+        let mut hasher = self.0;
+        hasher.word(u64::from(tenant));
+        hasher.finish(raw, size_of::<u64>())
     }
 }
 
@@ -47,12 +45,16 @@ pub(crate) struct RawCache {
 
 impl RawCache {
     pub(crate) fn new(seeds: [u64; 2]) -> RawCache {
-        let hasher = RawHasher(seeds.map(FixedState::with_seed));
+        let hasher = RawHasher(SipHash::new(seeds));
         RawCache { hasher, entries: HashTable::new() }
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.entries = HashTable::new();
+    }
+
     pub(crate) fn hasher(&self) -> RawHasher {
-        self.hasher.clone()
+        self.hasher
     }
 
     pub(crate) fn find(&self, fingerprint: u128) -> Option<Located> {

@@ -89,6 +89,7 @@ impl Head {
                 found.push(HeadSeries { labels, chunks });
             }
         }
+        self.check_readable()?;
         found.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         Ok(Selection { series: found, reservation })
     }
@@ -154,6 +155,7 @@ impl Head {
                 }
             }
         }
+        self.check_readable()?;
         Ok(texts)
     }
 

@@ -1,7 +1,7 @@
 //! What the head knows of each tenant.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use model::Tenant;
@@ -15,6 +15,7 @@ pub(crate) struct TenantState {
     newest_ms: AtomicI64,
     oldest_ms: AtomicI64,
     low_ms: AtomicI64,
+    arrivals: AtomicU64,
 }
 
 impl TenantState {
@@ -25,6 +26,7 @@ impl TenantState {
             newest_ms: AtomicI64::new(i64::MIN),
             oldest_ms: AtomicI64::new(i64::MAX),
             low_ms: AtomicI64::new(i64::MIN),
+            arrivals: AtomicU64::new(0),
         }
     }
 
@@ -45,8 +47,15 @@ impl TenantState {
 
     /// Takes note of samples between two times, both included.
     pub(crate) fn saw(&self, oldest_ms: i64, newest_ms: i64) {
-        self.oldest_ms.fetch_min(oldest_ms, Ordering::AcqRel);
-        self.newest_ms.fetch_max(newest_ms, Ordering::AcqRel);
+        // The newest first, and in one order for all threads: see `forget_before`.
+        self.newest_ms.fetch_max(newest_ms, Ordering::SeqCst);
+        self.oldest_ms.fetch_min(oldest_ms, Ordering::SeqCst);
+        self.arrivals.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Changes whenever samples are taken.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::Acquire)
     }
 
     /// Raises the end of the last cut. A partition that is locked afterwards takes nothing before
@@ -61,7 +70,13 @@ impl TenantState {
         let bound_ms = if self.newest_ms() >= low_ms { low_ms } else { i64::MAX };
         let update = |now: i64| (now < low_ms).then_some(bound_ms);
         // Nothing to do when an oldest time at or behind the cut came from a new sample.
-        let _unchanged = self.oldest_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, update);
+        let _unchanged = self.oldest_ms.fetch_update(Ordering::SeqCst, Ordering::SeqCst, update);
+        // A sample that came between the two has raised the newest time but not lowered the
+        // oldest, which was lower still; one that comes later lowers it by itself.
+        if self.newest_ms.load(Ordering::SeqCst) >= low_ms {
+            let orders = (Ordering::SeqCst, Ordering::SeqCst);
+            let _known = self.oldest_ms.compare_exchange(i64::MAX, low_ms, orders.0, orders.1);
+        }
     }
 }
 

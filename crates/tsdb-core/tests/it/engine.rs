@@ -37,12 +37,16 @@ pub(crate) fn tenant(name: &str) -> Tenant {
 }
 
 pub(crate) fn open(fs: &FaultFs) -> Result<(Engine, OpenReport)> {
-    let options = EngineOptions {
-        directory: PathBuf::from("/data"),
-        block_ms: BLOCK_MS,
-        seeds: [11, 12],
-        budget: Budget::unlimited(),
-    };
+    open_with(fs, BLOCK_MS, Budget::unlimited())
+}
+
+pub(crate) fn open_with(
+    fs: &FaultFs,
+    block_ms: i64,
+    budget: Budget,
+) -> Result<(Engine, OpenReport)> {
+    let directory = PathBuf::from("/data");
+    let options = EngineOptions { directory, block_ms, seeds: [11, 12], budget };
     Engine::open(Arc::new(fs.clone()), options)
 }
 
@@ -73,6 +77,50 @@ pub(crate) fn append(
         decoder: &TextDecoder,
         latest_ms: i64::MAX / 2,
     })
+}
+
+/// A write of many samples of one series.
+pub(crate) fn append_run(
+    engine: &Engine,
+    tenant: &Tenant,
+    labels: &str,
+    samples: &[Sample],
+) -> Result<(WriteOutcome, Ticket)> {
+    let series = [WriteSeries {
+        raw_labels: labels.as_bytes(),
+        is_cacheable: true,
+        sample_start: 0,
+        sample_count: u32::try_from(samples.len()).unwrap(),
+    }];
+    engine.append(&WriteBatch {
+        tenant,
+        series: &series,
+        samples,
+        decoder: &TextDecoder,
+        latest_ms: i64::MAX / 2,
+    })
+}
+
+/// Whether a write of one sample asks the disk.
+pub(crate) fn needs_disk(engine: &Engine, tenant: &Tenant, sample: (&str, i64, f64)) -> bool {
+    let (labels, timestamp_ms, value) = sample;
+    let series = [WriteSeries {
+        raw_labels: labels.as_bytes(),
+        is_cacheable: true,
+        sample_start: 0,
+        sample_count: 1,
+    }];
+    let batch = WriteBatch {
+        tenant,
+        series: &series,
+        samples: &[Sample { timestamp_ms, value }],
+        decoder: &TextDecoder,
+        latest_ms: i64::MAX / 2,
+    };
+    let appended = engine.append_from_memory(&batch).unwrap();
+    let needs_disk = appended.needs_disk();
+    engine.finish_append(&batch, appended).unwrap();
+    needs_disk
 }
 
 /// A write that is committed at once; answers what became of it.

@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
+use model::Sample;
 use testkit::fault_fs::{FaultFs, Loss};
 use tsdb_core::db::OpenReport;
 
-use crate::engine::{Contents, contents, open, tenant, write};
+use crate::engine::{Contents, append_run, contents, open, tenant, write};
 
 /// An engine's files after some writes, half of them behind a snapshot.
 fn written() -> (FaultFs, Contents) {
@@ -132,4 +133,52 @@ fn a_torn_tail_is_named_copied_and_cut_once() {
     assert_eq!(fs.read(&copy).unwrap(), bytes[..30]);
     let (_, report) = open(&fs).unwrap();
     assert!(report.damaged.is_empty());
+}
+
+#[test]
+fn a_damaged_snapshot_costs_open_chunks_at_most() {
+    let fs = FaultFs::new();
+    let (engine, _) = open(&fs).unwrap();
+    let t = tenant("default-tenant");
+    let run = |from: i64, count: i64| -> Vec<Sample> {
+        let value = |at: i64| ((at * at) % 977) as f64;
+        let sample = |at| Sample { timestamp_ms: 100_000 + at * 31, value: value(at) };
+        (from..from + count).map(sample).collect()
+    };
+    for labels in ["n=a", "n=b", "n=c"] {
+        append_run(&engine, &t, labels, &run(0, 900)).unwrap();
+    }
+    engine.commit_pending().unwrap();
+    engine.snapshot().unwrap();
+    append_run(&engine, &t, "n=a", &run(900, 200)).unwrap();
+    engine.commit_pending().unwrap();
+    let whole = contents(&engine);
+    drop(engine);
+    let fs = fs.after_power_loss(Loss::Nothing);
+    let is_snapshot = |it: &std::path::PathBuf| it.extension().is_some_and(|it| it == "snapshot");
+    let path = fs.files().into_iter().find(is_snapshot).unwrap();
+    let bytes = fs.read(&path).unwrap();
+    for at in (0..bytes.len()).step_by(7) {
+        let fs = fs.after_power_loss(Loss::Nothing);
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        fs.overwrite(&path, &damaged).unwrap();
+        let context = format!("byte {at} of {}", bytes.len());
+        let lost = check(&fs, &whole, &context);
+        // The frame of the whole and those of partitions name nothing that is not elsewhere.
+        let is_of_head = at < 24 + 2;
+        assert!(lost == 0 || !is_of_head && lost < 3 * 120, "{context}: {lost} lost");
+        // New chunks find room beside the old ones, and the next snapshot sees to the rest.
+        let (engine, _) = open(&fs).unwrap();
+        append_run(&engine, &t, "n=b", &run(2000, 500)).unwrap();
+        append_run(&engine, &t, "n=a", &run(2000, 500)).unwrap();
+        engine.commit_pending().unwrap();
+        engine.snapshot().unwrap();
+        assert!(!engine.has_failed(), "{context}");
+        let expected = contents(&engine);
+        drop(engine);
+        let (engine, report) = open(&fs.after_power_loss(Loss::Unsynced)).unwrap();
+        assert_eq!(contents(&engine), expected, "{context}: {report:?}");
+        assert!(report.problems.is_empty(), "{context}: {:?}", report.problems);
+    }
 }

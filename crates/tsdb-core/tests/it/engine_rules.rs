@@ -6,9 +6,11 @@ use model::time::align_down;
 use proptest::prelude::*;
 use testkit::fault_fs::{FaultFs, Loss};
 use tsdb_core::db::{Engine, Refusal, WriteOutcome};
+use tsdb_core::fs::Fs as _;
 
 use crate::engine::{
-    BLOCK_MS, Contents, append, contents, expect_no_failures, names, open, tenant, write,
+    BLOCK_MS, Contents, append, contents, expect_no_failures, names, needs_disk, open, tenant,
+    write,
 };
 
 fn refusals(outcome: &WriteOutcome) -> Vec<String> {
@@ -71,12 +73,27 @@ fn a_stream_that_stopped_is_cut_by_the_clock() {
     let (engine, _) = open(&FaultFs::new()).unwrap();
     write(&engine, &tenant("a"), &[("a=1", 1000, 1.0)]).unwrap();
     write(&engine, &tenant("b"), &[("a=1", 12_000, 1.0)]).unwrap();
+    assert!(engine.cut_due(19_000, &mut names()).blocks.is_empty());
     assert!(engine.cut_due(24_999, &mut names()).blocks.is_empty());
     let report = engine.cut_due(25_000, &mut names());
     expect_no_failures(&report);
     let cut: Vec<&str> = report.blocks.iter().map(|it| it.tenant.as_str()).collect();
     assert_eq!(cut, ["a"]);
     assert_eq!(engine.stats().series, 1);
+}
+
+#[test]
+fn a_sender_that_catches_up_is_not_cut_off_by_the_clock() {
+    let (engine, _) = open(&FaultFs::new()).unwrap();
+    let (t, mut names) = (tenant("a"), names());
+    let long_after_ms = 10_000_000;
+    for round in 0..30 {
+        let now_ms = long_after_ms + round * 1000;
+        let written = write(&engine, &t, &[("a=1", round * 300, 1.0), ("b=1", round * 300, 1.0)]);
+        assert_eq!(written.unwrap().accepted, 2, "round {round}");
+        assert!(engine.cut_due(now_ms, &mut names).blocks.is_empty(), "round {round}");
+    }
+    assert_eq!(engine.cut_due(long_after_ms + 34_000, &mut names).blocks.len(), 1);
 }
 
 #[test]
@@ -267,4 +284,41 @@ fn times_at_the_ends_are_refused_and_poison_nothing() {
     assert_eq!(write(&engine, &t, &[("a=1", 1000, 1.0)]).unwrap().accepted, 1);
     assert_eq!(write(&engine, &t, &[("a=1", -2000, 1.0)]).unwrap().accepted, 0);
     assert_eq!(engine.stats().series, 1);
+}
+
+#[test]
+fn a_retry_is_answered_from_the_disk_in_a_second_step() {
+    let (engine, _) = open(&FaultFs::new()).unwrap();
+    let t = tenant("default-tenant");
+    let name = |at: i64| format!("a={at},job=x");
+    let names_of: Vec<String> = (0..40).map(name).collect();
+    let rows = |value: f64| -> Vec<(&str, i64, f64)> {
+        let times = (0..5).flat_map(|round| names_of.iter().map(move |it| (round, it)));
+        times.map(|(round, it)| (it.as_str(), 1000 * round, value + round as f64)).collect()
+    };
+    assert_eq!(write(&engine, &t, &rows(0.5)).unwrap().accepted, 200);
+    write(&engine, &t, &[("b=1", 15_000, 3.0)]).unwrap();
+    expect_no_failures(&engine.cut_due(0, &mut names()));
+    assert_eq!(write(&engine, &t, &rows(0.5)).unwrap().duplicates, 200);
+    let outcome = write(&engine, &t, &rows(0.25)).unwrap();
+    let is_duplicate = |it: &tsdb_core::db::Refused| matches!(it.refusal, Refusal::Duplicate { existing } if existing.fract() == 0.5);
+    assert_eq!(outcome.refused.iter().filter(|it| is_duplicate(it)).count(), 200);
+    assert!(!needs_disk(&engine, &t, ("b=1", 16_000, 1.0)));
+    assert!(needs_disk(&engine, &t, (&names_of[0], 1000, 1.5)));
+}
+
+#[test]
+fn a_lost_state_of_the_cuts_is_taken_from_the_blocks() {
+    let fs = FaultFs::new();
+    let (engine, _) = open(&fs).unwrap();
+    let t = tenant("default-tenant");
+    write(&engine, &t, &[("a=1", 1000, 1.0), ("a=1", 15_000, 3.0)]).unwrap();
+    expect_no_failures(&engine.cut_due(0, &mut names()));
+    drop(engine);
+    fs.unlink(std::path::Path::new("/data/.aion/cuts.json")).unwrap();
+    let (engine, _) = open(&fs).unwrap();
+    let outcome = write(&engine, &t, &[("b=1", 9_999, 1.0), ("a=1", 1000, 1.0)]).unwrap();
+    assert_eq!((outcome.accepted, outcome.duplicates), (0, 1));
+    assert!(matches!(outcome.refused[0].refusal, Refusal::BelowCut { low_ms: 10_000 }));
+    assert!(write(&engine, &tenant("lost+found"), &[("a=1", 1000, 1.0)]).is_err());
 }

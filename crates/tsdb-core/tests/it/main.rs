@@ -6,6 +6,7 @@ mod block_writing;
 mod chunks;
 mod damage;
 mod engine;
+mod engine_budget;
 mod engine_crash;
 mod engine_cuts;
 mod engine_damage;
