@@ -44,7 +44,7 @@ impl Generated {
     }
 }
 
-/// A counter with jittered scrapes and, now and then, a reset.
+/// A counter that is scraped at its own offset, a few ms early or late, with a reset now and then.
 fn counter(number: u64) -> Columns {
     let mut state = SEED ^ (number << 32);
     let mut random = move || {
@@ -53,12 +53,13 @@ fn counter(number: u64) -> Columns {
         state >> 40
     };
     let mut columns = Columns::default();
+    let offset_ms = i64::try_from(random() % 15_000).unwrap_or(0);
     let mut value = 0_u32;
     for at in (0..LENGTH_MS).step_by(15_000) {
         let step = u32::try_from(random() % 100).unwrap_or(0);
         value = if random() % 500 == 0 { 0 } else { value + step };
         let jitter = i64::try_from(random() % 10).unwrap_or(0);
-        columns.push_float(at + jitter, f64::from(value));
+        columns.push_float(at + offset_ms + jitter, f64::from(value));
     }
     columns
 }

@@ -52,16 +52,19 @@ impl Windows {
         pace: &mut Pace,
         mut each: impl FnMut(usize, Range<usize>),
     ) -> Result<(), Error> {
-        let (mut first, mut end) = (0, 0);
+        let (mut first, mut end) = (Edge::default(), Edge::default());
+        let mut taken = 0;
         for step in 0..self.grid.steps {
             let end_ms = self.end_ms(step);
             let start_ms = end_ms.saturating_sub(self.range_ms);
-            let before = end;
-            end = advance(timestamps_ms, end, end_ms);
-            first = advance(timestamps_ms, first, start_ms);
-            pace.spend(1 + end - before)?;
-            if first < end {
-                each(step, first..end);
+            end.advance(timestamps_ms, end_ms);
+            first.advance(timestamps_ms, start_ms);
+            if first.at < end.at {
+                each(step, first.at..end.at);
+            }
+            if step % STEPS_PER_CHECK == 0 {
+                pace.spend(STEPS_PER_CHECK + end.at - taken)?;
+                taken = end.at;
             }
         }
         Ok(())
@@ -87,19 +90,44 @@ impl Windows {
     }
 }
 
-/// The first position from `at` on whose timestamp is after `time_ms`.
-#[inline]
-fn advance(timestamps_ms: &[i64], mut at: usize, time_ms: i64) -> usize {
-    // Windows move by a few samples per step, so a walk beats a search; where they jump far, the
-    // distance doubles until it is passed.
-    let near = at.saturating_add(16).min(timestamps_ms.len());
-    while at < near {
-        if timestamps_ms[at] > time_ms {
-            return at;
+/// Steps between two looks at the pace.
+const STEPS_PER_CHECK: usize = 64;
+
+/// One end of a window that moves over the samples: the first position whose timestamp is after
+/// the end's time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Edge {
+    at: usize,
+    /// How far it moved last.
+    stride: usize,
+}
+
+impl Edge {
+    /// Moves on to a time that is not before the last one.
+    #[inline]
+    fn advance(&mut self, timestamps_ms: &[i64], time_ms: i64) {
+        // Regular samples under regular steps: as far as the last time, mostly.
+        let guess = self.at + self.stride;
+        let after = timestamps_ms.get(guess).is_none_or(|it| *it > time_ms);
+        let before = guess == 0 || timestamps_ms.get(guess - 1).is_some_and(|it| *it <= time_ms);
+        if after && before {
+            self.at = guess;
+            return;
         }
-        at += 1;
+        self.search(timestamps_ms, time_ms);
     }
-    at + timestamps_ms[at..].partition_point(|it| *it <= time_ms)
+
+    fn search(&mut self, timestamps_ms: &[i64], time_ms: i64) {
+        let from = self.at;
+        // A walk beats a search where the way is short.
+        let near = from.saturating_add(16).min(timestamps_ms.len());
+        let walked = timestamps_ms[from..near].iter().take_while(|it| **it <= time_ms).count();
+        self.at += walked;
+        if self.at == near {
+            self.at += timestamps_ms[near..].partition_point(|it| *it <= time_ms);
+        }
+        self.stride = self.at - from;
+    }
 }
 
 /// Takes staleness markers out: a range selector does not see them.
@@ -373,8 +401,11 @@ mod tests {
     #[test]
     fn a_far_jump_finds_its_place() {
         let ts: Vec<i64> = (0..1000).collect();
-        assert_eq!(advance(&ts, 3, 700), 701);
-        assert_eq!(advance(&ts, 3, 5), 6);
-        assert_eq!(advance(&ts, 990, 5000), 1000);
+        let mut edge = Edge::default();
+        for (time_ms, at) in [(-5, 0), (2, 3), (5, 6), (5, 6), (700, 701), (701, 702), (5000, 1000)]
+        {
+            edge.advance(&ts, time_ms);
+            assert_eq!(edge.at, at, "{time_ms}");
+        }
     }
 }

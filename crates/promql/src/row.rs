@@ -100,6 +100,17 @@ impl Presence {
         self.words[step / WORD] |= 1 << (step % WORD);
     }
 
+    pub(crate) fn set_run(&mut self, first: usize, steps: usize) {
+        let mut at = first;
+        let end = first + steps;
+        while at < end {
+            let bits = (end - at).min(WORD - at % WORD);
+            let mask = if bits == WORD { u64::MAX } else { (1 << bits) - 1 };
+            self.words[at / WORD] |= mask << (at % WORD);
+            at += bits;
+        }
+    }
+
     #[inline]
     pub(crate) fn unset(&mut self, step: usize) {
         self.words[step / WORD] &= !(1 << (step % WORD));
@@ -210,6 +221,12 @@ impl Row {
         self.present.clear(steps);
     }
 
+    /// Puts values into steps that follow each other.
+    pub(crate) fn put_run(&mut self, first: usize, values: &[f64]) {
+        self.values[first..first + values.len()].copy_from_slice(values);
+        self.present.set_run(first, values.len());
+    }
+
     #[inline]
     pub(crate) fn put(&mut self, step: usize, value: f64) {
         self.values[step] = value;
@@ -242,5 +259,10 @@ mod tests {
         assert_eq!(all.count(), 130);
         it.unset(0);
         assert_eq!(it.first_common(&all), Some(64));
+        for (first, steps) in [(0, 130), (3, 61), (64, 64), (60, 10), (129, 1), (5, 0)] {
+            let mut run = Presence::none(130);
+            run.set_run(first, steps);
+            assert_eq!(run.iter().collect::<Vec<_>>(), (first..first + steps).collect::<Vec<_>>());
+        }
     }
 }

@@ -29,14 +29,26 @@ impl Kind {
     }
 }
 
-/// What a window holds of a series.
+/// Windows that are computed side by side; a power of two.
+const LANES: usize = 128;
+
+/// What some windows hold of a series, one column per quantity, so that the arithmetic of many
+/// windows runs side by side.
 struct Inside {
-    first_ms: i64,
-    last_ms: i64,
-    first: f64,
-    /// Last minus first, resets added.
-    gain: f64,
-    intervals: usize,
+    len: usize,
+    steps: [usize; LANES],
+    /// Milliseconds from the start of the window to its first sample.
+    to_start: [f64; LANES],
+    /// Milliseconds from its last sample to its end.
+    to_end: [f64; LANES],
+    /// Milliseconds between both samples.
+    sampled: [f64; LANES],
+    /// Number of intervals between them.
+    intervals: [f64; LANES],
+    /// Value of the first sample.
+    first: [f64; LANES],
+    /// Last minus first value, resets added.
+    gain: [f64; LANES],
 }
 
 /// Evaluates `rate`, `increase` or `delta` over every window.
@@ -49,63 +61,96 @@ pub(crate) fn extrapolated(
 ) -> Result<(), Error> {
     let resets = if kind.is_counter { list_resets(values) } else { Vec::new() };
     let range_seconds = duration_seconds(windows.range_ms);
+    let mut inside = Inside::new();
     let (mut first_reset, mut end_reset) = (0, 0);
     windows.slide(ts, pace, |step, window| {
-        let last = window.end - 1;
-        if window.start == last {
+        let (first, last) = (window.start, window.end - 1);
+        if first == last {
             return;
         }
-        let mut gain = values[last] - values[window.start];
-        while first_reset < resets.len() && resets[first_reset] <= window.start {
-            first_reset += 1;
+        let mut gain = values[last] - values[first];
+        if !resets.is_empty() {
+            while first_reset < resets.len() && resets[first_reset] <= first {
+                first_reset += 1;
+            }
+            end_reset = end_reset.max(first_reset);
+            while end_reset < resets.len() && resets[end_reset] <= last {
+                end_reset += 1;
+            }
+            for reset in &resets[first_reset..end_reset] {
+                gain += values[reset - 1];
+            }
         }
-        end_reset = end_reset.max(first_reset);
-        while end_reset < resets.len() && resets[end_reset] <= last {
-            end_reset += 1;
-        }
-        for reset in &resets[first_reset..end_reset] {
-            gain += values[reset - 1];
-        }
-        let inside = Inside {
-            first_ms: ts[window.start],
-            last_ms: ts[last],
-            first: values[window.start],
-            gain,
-            intervals: last - window.start,
-        };
+        // The samples lie inside the window: none of these differences is longer than it.
         let end_ms = windows.end_ms(step);
         let start_ms = end_ms.saturating_sub(windows.range_ms);
-        let mut factor = inside.extrapolation(kind.is_counter, start_ms, end_ms);
-        if kind.per_second {
-            factor /= range_seconds;
+        let at = inside.len % LANES;
+        inside.steps[at] = step;
+        inside.to_start[at] = float(ts[first] - start_ms);
+        inside.to_end[at] = float(end_ms - ts[last]);
+        inside.sampled[at] = float(ts[last] - ts[first]);
+        inside.intervals[at] = count(last - first);
+        inside.first[at] = values[first];
+        inside.gain[at] = gain;
+        inside.len = at + 1;
+        if inside.len == LANES {
+            inside.flush(kind, range_seconds, row);
         }
-        row.put(step, inside.gain * factor);
-    })
+    })?;
+    inside.flush(kind, range_seconds, row);
+    Ok(())
 }
 
 impl Inside {
-    /// By how much the gain grows when it is carried on to the borders of the window: all the way
-    /// when the border is at most 1.1 average intervals away, half an interval otherwise, and for
-    /// a counter never to before it was zero.
-    fn extrapolation(&self, is_counter: bool, start_ms: i64, end_ms: i64) -> f64 {
-        let mut to_start = float(self.first_ms.saturating_sub(start_ms)) / 1000.0;
-        let mut to_end = float(end_ms.saturating_sub(self.last_ms)) / 1000.0;
-        let sampled = float(self.last_ms.saturating_sub(self.first_ms)) / 1000.0;
-        let average = sampled / count(self.intervals);
-        let threshold = average * 1.1;
-        if to_start >= threshold {
-            to_start = average / 2.0;
+    fn new() -> Inside {
+        let column = [0.0; LANES];
+        Inside {
+            len: 0,
+            steps: [0; LANES],
+            to_start: column,
+            to_end: column,
+            sampled: column,
+            intervals: column,
+            first: column,
+            gain: column,
         }
-        if is_counter && self.gain > 0.0 && self.first >= 0.0 {
-            let to_zero = sampled * (self.first / self.gain);
-            if to_zero < to_start {
-                to_start = to_zero;
-            }
+    }
+
+    /// Puts the results into the row and begins anew.
+    fn flush(&mut self, kind: Kind, range_seconds: f64, row: &mut Row) {
+        let len = std::mem::take(&mut self.len);
+        // All lanes, used or not: a loop of known length runs on vectors from end to end.
+        self.extrapolate(kind, range_seconds);
+        let Some(last) = len.checked_sub(1) else { return };
+        if self.steps[last] - self.steps[0] == last {
+            row.put_run(self.steps[0], &self.gain[..len]);
+            return;
         }
-        if to_end >= threshold {
-            to_end = average / 2.0;
+        for (step, value) in self.steps[..len].iter().zip(&self.gain) {
+            row.put(*step, *value);
         }
-        (sampled + to_start + to_end) / sampled
+    }
+
+    /// Makes results of the gains: each grows as when it is carried on to the borders of its
+    /// window, all the way when the border is less than 1.1 average intervals away, half an
+    /// interval otherwise, and for a counter never to before it was zero.
+    fn extrapolate(&mut self, kind: Kind, range_seconds: f64) {
+        for at in 0..LANES {
+            let (gain, sampled) = (self.gain[at], self.sampled[at] / 1000.0);
+            let (to_start, to_end) = (self.to_start[at] / 1000.0, self.to_end[at] / 1000.0);
+            let average = sampled / self.intervals[at];
+            let threshold = average * 1.1;
+            let half = average / 2.0;
+            let to_end = if to_end >= threshold { half } else { to_end };
+            let to_start = if to_start >= threshold { half } else { to_start };
+            let first = self.first[at];
+            let to_zero = sampled * (first / gain);
+            let was_zero = kind.is_counter & (gain > 0.0) & (first >= 0.0) & (to_zero < to_start);
+            let to_start = if was_zero { to_zero } else { to_start };
+            let factor = (sampled + to_start + to_end) / sampled;
+            let factor = if kind.per_second { factor / range_seconds } else { factor };
+            self.gain[at] = gain * factor;
+        }
     }
 }
 
