@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -133,14 +134,27 @@ impl Drop for Peer {
     }
 }
 
-/// A local address that is free now.
+/// A local address that is free now, and that this process gives to nobody else. Its port is below
+/// those that the system gives to outgoing connections, which could take it before its owner does.
 ///
 /// # Panics
 /// When there is none.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .unwrap_or_else(|error| panic!("no free port: {error}"))
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    for _ in 0..COUNT {
+        // Processes that run at the same time begin at different places.
+        let begin = std::process::id().wrapping_mul(641);
+        let offset = begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + offset).unwrap_or_default();
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            && let Ok(address) = listener.local_addr()
+        {
+            return address;
+        }
+    }
+    panic!("no port from {FIRST} on is free")
 }
 
 /// The program of this name on the path, or `None` where a developer has none and the test may
