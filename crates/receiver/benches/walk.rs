@@ -4,6 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use model::Budget;
 use receiver::decode::{declared_bytes, decompress, walk};
 use testkit::remote_write::{compress, push_series};
 use testkit::workload::Workload;
@@ -22,14 +23,19 @@ fn write_request_walk(criterion: &mut Criterion) {
     let body = compress(&request);
     let mut group = criterion.benchmark_group("write_request_walk");
     group.throughput(Throughput::Elements(SERIES as u64));
+    let budget = Budget::unlimited();
     group.bench_function("walk", |bencher| {
-        bencher.iter(|| black_box(walk(black_box(&request)).unwrap().samples.len()));
+        bencher.iter(|| {
+            let mut held = budget.reserve(0).unwrap();
+            black_box(walk(black_box(&request), &mut held).unwrap().samples.len())
+        });
     });
     group.bench_function("decompress_and_walk", |bencher| {
         bencher.iter(|| {
             let declared = declared_bytes(black_box(&body), BYTES_MAX).unwrap();
+            let mut held = budget.reserve(declared).unwrap();
             let unpacked = decompress(&body, declared).unwrap();
-            black_box(walk(&unpacked).unwrap().samples.len())
+            black_box(walk(&unpacked, &mut held).unwrap().samples.len())
         });
     });
     group.finish();

@@ -5,7 +5,7 @@
 
 mod protobuf;
 
-use model::Sample;
+use model::{BudgetExceeded, Reservation, Sample};
 use tsdb_core::db::{LabelDecoder, WriteSeries};
 
 use crate::decode::protobuf::{Fields, Value};
@@ -28,6 +28,13 @@ const SAMPLE_TIMESTAMP: u32 = 2;
 
 /// Most bytes that snappy can make of one: a copy of 64 bytes takes three.
 const SNAPPY_RATIO_MAX: u64 = 22;
+
+/// Memory is asked for this many elements at a time.
+const HELD_SERIES: usize = 256;
+const HELD_SAMPLES: usize = 1024;
+/// What an element takes in memory on its way into the head, with what is noted of its fate.
+const SERIES_BYTES: usize = size_of::<WriteSeries<'_>>() + 96;
+const SAMPLE_BYTES: usize = size_of::<Sample>() + 64;
 
 /// Why a body is not a write request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +61,9 @@ pub enum DecodeError {
         /// Where.
         offset: usize,
     },
+    /// There is no memory for what the request holds.
+    #[error(transparent)]
+    Memory(#[from] BudgetExceeded),
     /// A message of version 2 that was declared as version 1.
     #[error(
         "the body is a remote write 2.0 request but was sent as 1.0; this receiver takes 1.0: \
@@ -108,18 +118,22 @@ pub struct WriteRequest<'a> {
     pub exemplar_count: usize,
 }
 
-/// Walks a request.
+/// Walks a request. `held` is made to hold what the walk makes of it: an empty series takes two
+/// bytes as it is sent and far more once it was walked.
 ///
 /// # Errors
-/// When it is not one; nothing of it is used then.
-pub fn walk(bytes: &[u8]) -> Result<WriteRequest<'_>, DecodeError> {
+/// When it is not one, or there is no memory for it; nothing of it is used then.
+pub fn walk<'a>(bytes: &'a [u8], held: &mut Reservation) -> Result<WriteRequest<'a>, DecodeError> {
     let mut request = WriteRequest::default();
     let mut is_version_2 = false;
     let mut fields = Fields::new(bytes, 0);
     while let Some((number, value)) = fields.next()? {
         if number == REQUEST_TIMESERIES {
             let (series, offset) = value.bytes()?;
-            walk_series(series, offset, &mut request)?;
+            if request.series.len().is_multiple_of(HELD_SERIES) {
+                held.grow(HELD_SERIES * SERIES_BYTES)?;
+            }
+            walk_series(series, offset, (&mut request, held))?;
         } else if REQUEST_OF_VERSION_2.contains(&number) {
             is_version_2 = true;
         }
@@ -133,7 +147,7 @@ pub fn walk(bytes: &[u8]) -> Result<WriteRequest<'_>, DecodeError> {
 fn walk_series<'a>(
     bytes: &'a [u8],
     offset: usize,
-    request: &mut WriteRequest<'a>,
+    (request, held): (&mut WriteRequest<'a>, &mut Reservation),
 ) -> Result<(), DecodeError> {
     let sample_start = count(request.samples.len())?;
     let mut histogram_count = 0_u32;
@@ -155,6 +169,9 @@ fn walk_series<'a>(
             }
             SERIES_SAMPLES => {
                 let (sample, offset) = value.bytes()?;
+                if request.samples.len().is_multiple_of(HELD_SAMPLES) {
+                    held.grow(HELD_SAMPLES * SAMPLE_BYTES)?;
+                }
                 request.samples.push(walk_sample(sample, offset)?);
             }
             SERIES_EXEMPLARS => {

@@ -104,10 +104,9 @@ impl Ingest {
         size: &mut Size,
     ) -> Result<(Ticket, Option<WriteError>), WriteError> {
         let declared_bytes = decode::declared_bytes(body, self.request_bytes_max)?;
-        // A walk makes at most as much again of it: a series or sample takes two bytes or more.
-        let _held = self.budget.reserve(declared_bytes)?;
+        let mut held = self.budget.reserve(declared_bytes)?;
         let unpacked = decode::decompress(body, declared_bytes)?;
-        let request = decode::walk(&unpacked)?;
+        let request = decode::walk(&unpacked, &mut held)?;
         *size = Size { series: request.series.len(), samples: request.samples.len() };
         let future_ms = i64::try_from(self.future.as_millis()).unwrap_or(i64::MAX);
         let batch = WriteBatch {

@@ -53,12 +53,14 @@ impl WriteError {
             WriteError::Decode(DecodeError::TooLarge { .. }) | WriteError::TooLarge(_) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
+            WriteError::Decode(DecodeError::Memory(_)) | WriteError::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             WriteError::Decode(_)
             | WriteError::Tenant(_)
             | WriteError::Body(_)
             | WriteError::Refused(_) => StatusCode::BAD_REQUEST,
             WriteError::Slow(_) => StatusCode::REQUEST_TIMEOUT,
-            WriteError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

@@ -25,7 +25,8 @@ fn samples(series: &Value) -> Vec<(i64, u64)> {
 
 fn check_decoded(body: &[u8], message: &Value, file: &str) {
     let unpacked = decompress(body, declared_bytes(body, 32 << 20).unwrap()).unwrap();
-    let request = walk(&unpacked).unwrap();
+    let mut held = model::Budget::unlimited().reserve(0).unwrap();
+    let request = walk(&unpacked, &mut held).unwrap();
     let empty = Vec::new();
     let expected = message["timeseries"].as_array().unwrap_or(&empty);
     assert_eq!(request.series.len(), expected.len(), "{file}");

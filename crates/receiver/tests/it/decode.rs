@@ -1,10 +1,16 @@
 //! Any bytes give an answer, never a panic; good ones give what was written.
 
-use model::Sample;
+use model::{Budget, Sample};
 use proptest::prelude::*;
-use receiver::decode::{DecodeError, ProtobufLabels, declared_bytes, decompress, walk};
+use receiver::decode::{
+    DecodeError, ProtobufLabels, WriteRequest, declared_bytes, decompress, walk as walk_within,
+};
 use testkit::remote_write::{TimeSeries, compress, encode};
 use tsdb_core::db::LabelDecoder as _;
+
+fn walk(bytes: &[u8]) -> Result<WriteRequest<'_>, DecodeError> {
+    walk_within(bytes, &mut Budget::unlimited().reserve(0).unwrap())
+}
 
 /// Labels and samples of a walked request, in the form that was written.
 fn read(bytes: &[u8]) -> Result<Vec<TimeSeries>, DecodeError> {
@@ -43,6 +49,15 @@ fn a_lying_length_allocates_nothing() {
     let honest = compress(&vec![0; 33 << 20]);
     let error = declared_bytes(&honest, 32 << 20).unwrap_err();
     assert!(matches!(error, DecodeError::TooLarge { .. }), "{error}");
+}
+
+#[test]
+fn a_request_of_nothing_but_empty_series_is_bounded_by_the_budget() {
+    let body: Vec<u8> = [0x0a, 0].repeat(1 << 20);
+    let budget = Budget::unlimited().child("requests", 8 << 20);
+    let error = walk_within(&body, &mut budget.reserve(body.len()).unwrap()).unwrap_err();
+    assert!(matches!(error, DecodeError::Memory(_)), "{error}");
+    assert_eq!(budget.used_bytes(), 0);
 }
 
 #[test]
