@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use daemon::{Clock, Context};
-use model::{Budget, Tenant};
+use daemon::{Clock, Context, Tasks};
+use model::{Budget, Reservation, Tenant};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
-use tsdb_core::db::{Engine, OpenReport, Ticket, TicketState, WriteBatch};
+use tsdb_core::db::{Appended, Engine, OpenReport, Ticket, TicketState, WriteBatch, WriteOutcome};
 
-use crate::decode::{self, ProtobufLabels};
+use crate::decode::{self, ProtobufLabels, WriteRequest};
 use crate::metrics::Metrics;
 use crate::status::{self, WriteError};
 
@@ -32,6 +32,7 @@ pub(crate) struct Ingest {
     pub(crate) budget: Budget,
     pub(crate) request_bytes_max: u64,
     pub(crate) future: Duration,
+    tasks: Tasks,
     wake: Sender<()>,
     commits: watch::Receiver<u64>,
 }
@@ -70,6 +71,7 @@ pub(crate) fn new(
         budget,
         request_bytes_max: crate::http::REQUEST_BYTES_MAX,
         future,
+        tasks: context.tasks.clone(),
         wake,
         commits: committed,
     };
@@ -83,6 +85,44 @@ pub(crate) fn new(
     (ingest, committer)
 }
 
+/// A request that was applied.
+enum Applied {
+    /// All is known of it.
+    Whole(Ticket, Option<WriteError>),
+    /// Only the disk knows whether some of its samples are there already.
+    Asking(Box<Asking>),
+}
+
+/// A request on its way to where a thread may block.
+struct Asking {
+    tenant: Tenant,
+    unpacked: Vec<u8>,
+    held: Reservation,
+    appended: Appended,
+    latest_ms: i64,
+}
+
+impl Asking {
+    /// Asks the disk. Blocking.
+    fn finish(mut self, ingest: &Ingest) -> Result<(Ticket, Option<WriteError>), WriteError> {
+        // Walking it again costs less than keeping what borrows from it.
+        let request = decode::walk(&self.unpacked, &mut self.held)?;
+        let batch = batch_of(&self.tenant, &request, self.latest_ms);
+        let (outcome, ticket) = ingest.engine.finish_append(&batch, self.appended)?;
+        ingest.count(&outcome);
+        Ok((ticket, status::refused(&request, &outcome)))
+    }
+}
+
+fn batch_of<'a>(
+    tenant: &'a Tenant,
+    request: &'a WriteRequest<'_>,
+    latest_ms: i64,
+) -> WriteBatch<'a> {
+    let (series, samples) = (&request.series, &request.samples);
+    WriteBatch { tenant, series, samples, decoder: &ProtobufLabels, latest_ms }
+}
+
 impl Ingest {
     /// Takes a request's body; done when all that was taken of it is durable.
     pub(crate) async fn write(
@@ -91,40 +131,48 @@ impl Ingest {
         body: &[u8],
         size: &mut Size,
     ) -> Result<(), WriteError> {
-        let (ticket, refused) = self.apply(tenant, body, size)?;
+        let (ticket, refused) = match self.apply(tenant, body, size)? {
+            Applied::Whole(ticket, refused) => (ticket, refused),
+            Applied::Asking(asking) => {
+                let ingest = self.clone();
+                let answer = move || asking.finish(&ingest);
+                let answered = self.tasks.spawn_blocking("look for retried samples", answer).await;
+                answered.map_err(|it| WriteError::Unavailable(it.to_string()))??
+            }
+        };
         self.durable(&ticket).await?;
         refused.map_or(Ok(()), Err)
     }
 
     /// Decodes and applies; no waiting, so that the bytes stay in the caches of one core.
-    fn apply(
-        &self,
-        tenant: &Tenant,
-        body: &[u8],
-        size: &mut Size,
-    ) -> Result<(Ticket, Option<WriteError>), WriteError> {
+    fn apply(&self, tenant: &Tenant, body: &[u8], size: &mut Size) -> Result<Applied, WriteError> {
         let declared_bytes = decode::declared_bytes(body, self.request_bytes_max)?;
         let mut held = self.budget.reserve(declared_bytes)?;
         let unpacked = decode::decompress(body, declared_bytes)?;
         let request = decode::walk(&unpacked, &mut held)?;
         *size = Size { series: request.series.len(), samples: request.samples.len() };
         let future_ms = i64::try_from(self.future.as_millis()).unwrap_or(i64::MAX);
-        let batch = WriteBatch {
-            tenant,
-            series: &request.series,
-            samples: &request.samples,
-            decoder: &ProtobufLabels,
-            latest_ms: self.clock.now_ms().saturating_add(future_ms),
-        };
-        let appended = self.engine.append(&batch);
+        let latest_ms = self.clock.now_ms().saturating_add(future_ms);
+        let batch = batch_of(tenant, &request, latest_ms);
+        let appended = self.engine.append_from_memory(&batch);
         // Also after an error: what was applied before it waits for the committer.
         let _is_awake_already = self.wake.try_send(());
-        let (outcome, ticket) = appended?;
+        let appended = appended?;
+        if appended.needs_disk() {
+            let tenant = tenant.clone();
+            let asking = Asking { tenant, unpacked, held, appended, latest_ms };
+            return Ok(Applied::Asking(Box::new(asking)));
+        }
+        let (outcome, ticket) = self.engine.finish_append(&batch, appended)?;
+        self.count(&outcome);
+        Ok(Applied::Whole(ticket, status::refused(&request, &outcome)))
+    }
+
+    fn count(&self, outcome: &WriteOutcome) {
         let count = |it: usize| u64::try_from(it).unwrap_or(u64::MAX);
         self.metrics.samples_appended.inc_by(count(outcome.accepted));
         self.metrics.samples_duplicate.inc_by(count(outcome.duplicates));
         self.metrics.samples_refused.inc_by(count(outcome.refused.len()));
-        Ok((ticket, status::refused(&request, &outcome)))
     }
 
     async fn durable(&self, ticket: &Ticket) -> Result<(), WriteError> {

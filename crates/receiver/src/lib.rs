@@ -90,8 +90,7 @@ impl Service for Receiver {
         context.readiness.set_not_ready("the log is being read");
         let metrics = Metrics::new();
         context.metrics.register(|registry| metrics.register(registry));
-        let memory = context.memory;
-        let budget = Budget::process(memory.limit_bytes, Some(memory.allocated_bytes));
+        let budget = context.budget.clone();
         let fs: SharedFs = Arc::new(Disk);
         // Listening first: a probe sees that the process lives while the log is read.
         let http_address = daemon::http::serve(&context, &config.http, axum::Router::new()).await?;

@@ -75,10 +75,14 @@ impl WriteError {
     }
 }
 
-/// An engine that refuses a write as a whole: nothing is acknowledged, so sending again is safe.
+/// An engine that refuses a write as a whole: nothing is acknowledged, so sending again is safe,
+/// and useless where the write itself is wrong.
 impl From<tsdb_core::Error> for WriteError {
     fn from(error: tsdb_core::Error) -> WriteError {
-        WriteError::Unavailable(error.to_string())
+        match error {
+            tsdb_core::Error::Invalid { what } => WriteError::Refused(what),
+            other => WriteError::Unavailable(other.to_string()),
+        }
     }
 }
 
