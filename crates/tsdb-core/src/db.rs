@@ -6,9 +6,11 @@
 //! from another.
 
 mod cut;
+mod cut_chunks;
 mod cuts;
 mod load;
 mod local;
+mod rank;
 mod read;
 pub(crate) mod scan;
 mod snapshot;

@@ -13,7 +13,7 @@ mod raw_cache;
 pub(crate) mod select;
 mod series;
 mod sip_hash;
-mod symbols;
+pub(crate) mod symbols;
 mod tenants;
 
 use std::hash::BuildHasher as _;

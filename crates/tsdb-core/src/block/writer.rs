@@ -2,6 +2,7 @@
 //!
 //! The directory has its name only once everything in it is durable.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -88,6 +89,31 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// When the disk fails, the order is broken, a symbol is missing, or a bound is passed.
     pub fn add_series(&mut self, labels: &Labels, chunks: &[ChunkData]) -> Result<()> {
+        self.place(chunks, labels)?;
+        self.index.add_series(labels, &self.placed)?;
+        self.count_series(chunks);
+        Ok(())
+    }
+
+    /// As [`Writer::add_series`], with labels named by the places of their texts among the
+    /// `symbols` that the block was begun with, from 0, which must not have the empty one.
+    ///
+    /// # Errors
+    /// As [`Writer::add_series`].
+    pub(crate) fn add_ranked(&mut self, labels: &[(u32, u32)], chunks: &[ChunkData]) -> Result<()> {
+        self.place(chunks, &"a series")?;
+        self.index.add_ranked(labels, &self.placed)?;
+        self.count_series(chunks);
+        Ok(())
+    }
+
+    fn count_series(&mut self, chunks: &[ChunkData]) {
+        self.meta.stats.num_series += 1;
+        self.meta.stats.num_chunks += chunks.len() as u64;
+    }
+
+    /// Writes chunks to the segments and takes note of their places.
+    fn place(&mut self, chunks: &[ChunkData], labels: &dyn fmt::Display) -> Result<()> {
         self.placed.clear();
         self.segments.begin_series();
         for chunk in chunks {
@@ -102,9 +128,6 @@ impl<'a> Writer<'a> {
             self.placed.push(ChunkMeta { reference, min_time_ms, max_time_ms });
             self.count(chunk)?;
         }
-        self.index.add_series(labels, &self.placed)?;
-        self.meta.stats.num_series += 1;
-        self.meta.stats.num_chunks += chunks.len() as u64;
         Ok(())
     }
 

@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use model::time::align_down;
-use model::{BlockId, Columns, Labels, Tenant};
+use model::{BlockId, Budget, Reservation, Tenant};
 
-use crate::block::{ChunkData, Meta, Writer, writer};
-use crate::chunk::Encoding;
-use crate::chunk::xor::{self, Appender};
+use crate::block::{Meta, Writer, writer};
+use crate::db::cut_chunks::ChunkReading;
 use crate::db::cuts::{Cuts, PendingCut};
 use crate::db::local::LocalBlocks;
+use crate::db::rank::Ranking;
 use crate::db::{Core, Engine, Quiet};
-use crate::error::{Damage, Error, Result};
+use crate::error::{Error, Result};
 use crate::fs::SharedFs;
 use crate::head::TenantState;
 use crate::head::chunk_log::{ChunkFile, ClosedChunk};
 use crate::head::partition::CutSeries;
+use crate::head::symbols::SymbolTexts;
+
+/// Bytes of chunks that are read at once, in the order of the files, where memory allows.
+const WINDOW_BYTES: usize = 128 << 20;
 
 /// What one round of cutting did. A tenant that failed does not stop the others.
 #[derive(Debug, Default)]
@@ -48,10 +51,12 @@ struct CutWindow {
     lost: Vec<Error>,
 }
 
-/// A part of the head on its way into a block.
-struct Part {
-    files: BTreeMap<u32, Arc<ChunkFile>>,
-    series: Vec<CutSeries>,
+/// A part of the head on its way into a block, by partition.
+#[derive(Default)]
+struct Parts {
+    files: Vec<BTreeMap<u32, Arc<ChunkFile>>>,
+    symbols: Vec<SymbolTexts>,
+    series: Vec<Vec<CutSeries>>,
 }
 
 impl Engine {
@@ -162,7 +167,7 @@ impl Engine {
         }
         // From here on no partition takes a sample of the window, whoever locks it first.
         state.raise_low(end_ms);
-        let mut parts = Vec::with_capacity(core.head.partitions.len());
+        let mut parts = Parts::default();
         let mut held = self.accounts.upkeep.reserve(0)?;
         for partition in &core.head.partitions {
             let mut partition = partition.write();
@@ -173,17 +178,22 @@ impl Engine {
                     core.log.fail()
                 }
             })?;
-            parts.push(Part { files: partition.chunks.files(), series });
+            held.grow(partition.symbols.texts_bytes())?;
+            parts.files.push(partition.chunks.files());
+            parts.symbols.push(partition.symbols.texts());
+            parts.series.push(series);
         }
         let tenant = &state.tenant;
         let mut lost = Vec::new();
-        let meta = self.write_block(core, state, meta, &parts, &mut lost);
-        if meta.is_err() {
-            // The next process would remove it too; until then it takes room on the disk.
-            self.remove_unfinished(tenant)?;
-        }
+        let meta = self.write_block(core, (tenant, meta), parts, &mut lost);
+        let removed = match &meta {
+            // The next cut would remove it too; until then it takes room on the disk.
+            Err(_) => self.remove_unfinished(tenant),
+            Ok(_) => Ok(()),
+        };
         let meta = meta?;
-        drop((parts, held));
+        removed?;
+        drop(held);
         let written = self.finish_cut(tenant, end_ms);
         for partition in &core.head.partitions {
             partition.write().truncate(state.index, end_ms)?;
@@ -205,30 +215,49 @@ impl Engine {
     fn write_block(
         &self,
         core: &Core,
-        state: &TenantState,
-        meta: &Meta,
-        parts: &[Part],
+        (tenant, meta): (&Tenant, &Meta),
+        parts: Parts,
         lost: &mut Vec<Error>,
     ) -> Result<Option<Meta>> {
-        let tenant = &state.tenant;
         let parent = self.tenant_directory(tenant);
         self.fs.make_directory(&parent).map_err(Error::io("make", &parent))?;
         let directory = &self.options.directory;
         self.fs.sync_directory(directory).map_err(Error::io("sync", directory))?;
         // Whatever an earlier cut could not remove.
         self.remove_unfinished(tenant)?;
-        let order = order_of(parts);
-        let (symbols, budget) = (symbols_of(parts), &self.accounts.upkeep);
-        let mut writer = Writer::create(&*self.fs, &parent, meta.clone(), symbols, budget)?;
-        let mut reading = ChunkReading { engine: self, core, tenant, meta, lost };
+        let Parts { files, symbols, mut series } = parts;
+        let ranking = Ranking::of(&symbols, &series);
+        let order = ranking.sort(&mut series);
+        let (texts, budget) = (&ranking.texts, &self.accounts.upkeep);
+        let mut writer = Writer::create(&*self.fs, &parent, meta.clone(), texts, budget)?;
+        if ranking.texts.first() == Some(&"") {
+            return Err(Error::invalid("a series of the head has an empty label"));
+        }
+        let mut reading = ChunkReading { engine: self, core, tenant, meta, files: &files, lost };
         let mut series_count = 0;
-        for (part, index) in order {
-            let series = &parts[part].series[index];
-            let chunks = reading.chunks(part, &parts[part], series)?;
-            if !chunks.is_empty() {
-                writer.add_series(&series.labels, &chunks)?;
-                series_count += 1;
+        let series_at =
+            |(part, index): &(u32, u32)| (*part as usize, &series[*part as usize][*index as usize]);
+        let (window_bytes, _held) = window_of(budget)?;
+        let mut from = 0;
+        while from < order.len() {
+            let mut bytes = 0;
+            let fits = |(_, series): &(usize, &CutSeries)| {
+                bytes += series.chunks.iter().map(ClosedChunk::record_bytes).sum::<usize>();
+                bytes <= window_bytes
+            };
+            let count = order[from..].iter().map(series_at).take_while(fits).count().max(1);
+            let window: Vec<(usize, &CutSeries)> =
+                order[from..from + count].iter().map(series_at).collect();
+            let mut ahead = reading.read_ahead(&window).into_iter();
+            for (part, series) in window {
+                let data = ahead.by_ref().take(series.chunks.len());
+                let chunks = reading.chunks(part, series, data)?;
+                if !chunks.is_empty() {
+                    writer.add_ranked(&series.labels, &chunks)?;
+                    series_count += 1;
+                }
             }
+            from += count;
         }
         match series_count {
             0 => {
@@ -376,129 +405,9 @@ impl Settling<'_> {
     }
 }
 
-/// The series of all parts in the order of their labels.
-fn order_of(parts: &[Part]) -> Vec<(usize, usize)> {
-    let mut order = Vec::with_capacity(parts.iter().map(|it| it.series.len()).sum());
-    for (part, it) in parts.iter().enumerate() {
-        order.extend((0..it.series.len()).map(|index| (part, index)));
-    }
-    let labels =
-        |(part, index): &(usize, usize)| -> &Labels { &parts[*part].series[*index].labels };
-    order.sort_unstable_by(|a, b| labels(a).cmp(labels(b)));
-    order
-}
-
-fn symbols_of(parts: &[Part]) -> Vec<&str> {
-    let labels = parts.iter().flat_map(|it| &it.series).flat_map(|it| it.labels.iter());
-    let mut symbols: hashbrown::HashSet<&str> = hashbrown::HashSet::new();
-    for (name, value) in labels {
-        symbols.insert(name);
-        symbols.insert(value);
-    }
-    let mut symbols: Vec<&str> = symbols.into_iter().collect();
-    symbols.sort_unstable();
-    symbols
-}
-
-/// Reads the chunks of a window from the head-chunk log.
-struct ChunkReading<'a> {
-    engine: &'a Engine,
-    core: &'a Core,
-    tenant: &'a Tenant,
-    meta: &'a Meta,
-    lost: &'a mut Vec<Error>,
-}
-
-impl ChunkReading<'_> {
-    /// The chunks of a series, only with samples of the window. One that cannot be read is made
-    /// again from the log, or where the log does not reach back to it, named and left out.
-    fn chunks(&mut self, number: usize, part: &Part, series: &CutSeries) -> Result<Vec<ChunkData>> {
-        let mut chunks = Vec::with_capacity(series.chunks.len());
-        for chunk in &series.chunks {
-            match self.read(part, series, chunk) {
-                Ok(data) => chunks.extend(data),
-                Err(error) if error.is_transient() => return Err(error),
-                Err(error) => {
-                    self.make_again(number, chunk, &error)?;
-                    self.keep_copy(part, chunk);
-                    self.lost.push(error);
-                }
-            }
-        }
-        Ok(chunks)
-    }
-
-    fn read(
-        &self,
-        part: &Part,
-        series: &CutSeries,
-        chunk: &ClosedChunk,
-    ) -> Result<Option<ChunkData>> {
-        let Some(file) = part.files.get(&chunk.file) else {
-            let labels = &series.labels;
-            let text = format!("head-chunk file {} of {labels} is gone", chunk.file);
-            return Err(Error::invalid(text));
-        };
-        let data = file.read(chunk, series.reference)?;
-        let (min_time_ms, max_time_ms) = (chunk.start_ms, chunk.end_ms());
-        if self.meta.contains(min_time_ms) && self.meta.contains(max_time_ms) {
-            let data = Bytes::from(data);
-            return Ok(Some(ChunkData { encoding: Encoding::Xor, min_time_ms, max_time_ms, data }));
-        }
-        // It was filled when blocks were longer.
-        clip(&data, self.meta).map_err(|damage| damage.within(file.path()))
-    }
-
-    /// Fails the log when the log can make the chunk again: the rebuild does, and the window is
-    /// cut afterwards. Once per window, so that a disk that never gives back what it took does
-    /// not hold up the cut for ever.
-    fn make_again(&self, number: usize, chunk: &ClosedChunk, error: &Error) -> Result<()> {
-        let is_in_log = {
-            let covered = self.core.covered_files.lock();
-            covered.get(number).is_some_and(|first| chunk.file >= *first)
-        };
-        let window = Some((self.tenant.clone(), self.meta.max_time_ms));
-        if is_in_log
-            && std::mem::replace(&mut *self.engine.made_again.lock(), window.clone()) != window
-        {
-            self.core.log.fail();
-            return Err(Error::unavailable(format!("{error}; it is made again from the log")));
-        }
-        Ok(())
-    }
-
-    /// Keeps the bytes of a chunk that is left out, for someone to look at. A copy that cannot be
-    /// made is not worth failing for: the loss is reported all the same.
-    fn keep_copy(&self, part: &Part, chunk: &ClosedChunk) {
-        let Some(file) = part.files.get(&chunk.file) else { return };
-        let name = file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let quarantine = &self.engine.layout.quarantine;
-        let path = quarantine.join(format!("{name}-{}", chunk.offset));
-        let copied = file.read_raw(chunk).and_then(|bytes| {
-            let copy = self.engine.fs.create(&path).map_err(Error::io("create", &path))?;
-            copy.append(&bytes).map_err(Error::io("append to", &path))
-        });
-        drop(copied);
-    }
-}
-
-/// The samples of a chunk that lie in a block, as a chunk; none when none do.
-fn clip(data: &[u8], meta: &Meta) -> std::result::Result<Option<ChunkData>, Damage> {
-    let mut columns = Columns::default();
-    xor::decode(data, &mut columns)?;
-    let mut appender = Appender::new();
-    let (mut min_time_ms, mut max_time_ms) = (i64::MAX, i64::MIN);
-    for (timestamp_ms, value) in columns.timestamps_ms.iter().zip(&columns.values) {
-        // No more samples go in than the chunk had, so there is room.
-        if meta.contains(*timestamp_ms) && appender.append(*timestamp_ms, *value) {
-            min_time_ms = min_time_ms.min(*timestamp_ms);
-            max_time_ms = max_time_ms.max(*timestamp_ms);
-        }
-    }
-    Ok((!appender.is_empty()).then(|| ChunkData {
-        encoding: Encoding::Xor,
-        min_time_ms,
-        max_time_ms,
-        data: Bytes::from(appender.to_bytes()),
-    }))
+/// How many bytes of chunks may be read at once, and what holds the memory for it.
+fn window_of(budget: &Budget) -> Result<(usize, Reservation)> {
+    let free_bytes = budget.limit_bytes().saturating_sub(budget.used_bytes());
+    let window_bytes = WINDOW_BYTES.min(free_bytes / 4);
+    Ok((window_bytes, budget.reserve(window_bytes)?))
 }

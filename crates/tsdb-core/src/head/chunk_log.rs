@@ -35,6 +35,11 @@ pub(crate) struct ClosedChunk {
 }
 
 impl ClosedChunk {
+    /// Bytes of its record.
+    pub(crate) fn record_bytes(&self) -> usize {
+        HEADER_BYTES + usize::from(self.size_bytes)
+    }
+
     /// Time of the last sample in ms.
     pub(crate) fn end_ms(&self) -> i64 {
         self.start_ms.saturating_add(i64::from(self.span_ms))
@@ -78,6 +83,14 @@ impl ChunkFile {
             .read_exact_at(&mut record, u64::from(chunk.offset))
             .map_err(Error::io("read", &self.path))?;
         Ok(record)
+    }
+
+    /// Bytes of this file, not checked.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn read_run(&self, offset: u32, into: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(into, u64::from(offset)).map_err(Error::io("read", &self.path))
     }
 
     /// The file's name, also when it is gone from the directory.
@@ -149,6 +162,12 @@ fn check_record(record: &[u8], offset: u32, reference: u64) -> std::result::Resu
         return Err(cursor.damage("checksum mismatch"));
     }
     Ok(())
+}
+
+/// The data in the record of a chunk; none when it is not whole.
+pub(crate) fn data_of(record: &[u8], chunk: &ClosedChunk, reference: u64) -> Option<Vec<u8>> {
+    check_record(record, chunk.offset, reference).ok()?;
+    Some(record[HEADER_BYTES..].to_vec())
 }
 
 fn checksum(head: &[u8], data: &[u8]) -> u32 {

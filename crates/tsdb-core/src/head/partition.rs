@@ -25,7 +25,7 @@ const SERIES_BYTES: usize = 700;
 const LABEL_BYTES: usize = 24;
 
 /// What a series that is being cut costs besides labels and chunks, with its place in the order.
-const CUT_SERIES_BYTES: usize = size_of::<CutSeries>() + 24 + 2 * size_of::<usize>();
+const CUT_SERIES_BYTES: usize = size_of::<CutSeries>() + 2 * size_of::<(u128, u32, u32)>();
 /// What a symbol costs besides its text.
 const SYMBOL_BYTES: usize = 16;
 
@@ -82,7 +82,8 @@ pub(crate) enum Lookup {
 /// A series' part of a block that is being cut.
 #[derive(Debug)]
 pub(crate) struct CutSeries {
-    pub(crate) labels: Labels,
+    /// Pairs of symbols of the partition, sorted by the text of the name.
+    pub(crate) labels: Box<[(u32, u32)]>,
     pub(crate) reference: u64,
     pub(crate) chunks: Vec<ClosedChunk>,
 }
@@ -317,11 +318,11 @@ impl Partition {
             }
             let Some(series) = self.get(slot) else { continue };
             let count = series.closed.partition_point(|it| it.start_ms < until_ms);
-            let labels = self.labels(series);
+            let labels_bytes = size_of_val(&*series.labels);
             let chunks_bytes = count * size_of::<ClosedChunk>();
-            held.grow(CUT_SERIES_BYTES + labels.size_bytes() + chunks_bytes)?;
+            held.grow(CUT_SERIES_BYTES + labels_bytes + chunks_bytes)?;
             cut.push(CutSeries {
-                labels,
+                labels: series.labels.clone(),
                 reference: series.reference,
                 chunks: series.closed[..count].to_vec(),
             });

@@ -57,6 +57,16 @@ impl Symbols {
         text_of(&self.arena, &self.ends, id)
     }
 
+    /// A copy of the texts, which stays when the table goes on.
+    pub(crate) fn texts(&self) -> SymbolTexts {
+        SymbolTexts { arena: self.arena.as_str().into(), ends: self.ends.as_slice().into() }
+    }
+
+    /// What such a copy and ranking its texts take at most.
+    pub(crate) fn texts_bytes(&self) -> usize {
+        self.arena.len() + (2 * size_of::<u32>() + 3 * size_of::<&str>()) * self.ends.len()
+    }
+
     /// How many texts there are.
     pub(crate) fn count(&self) -> usize {
         self.ends.len()
@@ -65,6 +75,25 @@ impl Symbols {
     /// Bytes on the heap, nearly.
     pub(crate) fn size_bytes(&self) -> usize {
         self.arena.capacity() + 4 * self.ends.capacity() + 5 * self.table.capacity()
+    }
+}
+
+/// The texts of a table at some moment, under their numbers.
+#[derive(Debug)]
+pub(crate) struct SymbolTexts {
+    arena: Box<str>,
+    ends: Box<[u32]>,
+}
+
+impl SymbolTexts {
+    /// The text of a number that the table had given.
+    pub(crate) fn text(&self, id: u32) -> &str {
+        text_of(&self.arena, &self.ends, id)
+    }
+
+    /// How many texts there are.
+    pub(crate) fn count(&self) -> usize {
+        self.ends.len()
     }
 }
 

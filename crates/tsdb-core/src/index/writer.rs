@@ -4,6 +4,7 @@
 //! are filled in passes over the series that were just written, as many as a bounded buffer asks
 //! for.
 
+use std::fmt;
 use std::path::Path;
 
 use hashbrown::{HashMap, HashTable};
@@ -117,6 +118,34 @@ impl<'a> Writer<'a> {
         }
         check_chunks(labels, chunks)?;
         self.set_entry_labels(labels)?;
+        self.last = Some(labels.clone());
+        self.add_entry(chunks)
+    }
+
+    /// As [`Writer::add_series`], with labels named by the places of their texts among the
+    /// symbols given to [`Writer::create`], from 0, which must not have had the empty one.
+    ///
+    /// # Errors
+    /// As [`Writer::add_series`].
+    pub(crate) fn add_ranked(&mut self, labels: &[(u32, u32)], chunks: &[ChunkMeta]) -> Result<()> {
+        // The empty symbol has number 0.
+        let numbers = || labels.iter().map(|(name, value)| (name + 1, value + 1));
+        let count = self.symbols.ends.len();
+        if labels.iter().any(|it| it.0.max(it.1) as usize + 1 >= count) {
+            return Err(Error::invalid("a label of a series is not among the symbols"));
+        }
+        let is_first = self.references.is_empty();
+        if !is_first && self.entry.labels.iter().copied().cmp(numbers()).is_ge() {
+            return Err(Error::invalid("series are not added in the order of their labels"));
+        }
+        check_chunks(&"a series", chunks)?;
+        self.entry.labels.clear();
+        self.entry.labels.extend(numbers());
+        self.add_entry(chunks)
+    }
+
+    /// Writes the entry whose labels are set.
+    fn add_entry(&mut self, chunks: &[ChunkMeta]) -> Result<()> {
         self.entry.chunks.clear();
         self.entry.chunks.extend_from_slice(chunks);
         self.output.pad_to(SERIES_ALIGN_BYTES)?;
@@ -130,7 +159,6 @@ impl<'a> Writer<'a> {
             *self.pairs.entry(*pair).or_default() += 1;
         }
         self.references.push(reference);
-        self.last = Some(labels.clone());
         if self.references.len().is_multiple_of(ACCOUNT_EVERY) {
             self.account()?;
         }
@@ -298,7 +326,7 @@ fn pass_end(sorted: &[((u32, u32), u32)], from: usize, references_max: usize) ->
     from + sorted[from..].iter().take_while(fits).count().max(1)
 }
 
-fn check_chunks(labels: &Labels, chunks: &[ChunkMeta]) -> Result<()> {
+fn check_chunks(labels: &dyn fmt::Display, chunks: &[ChunkMeta]) -> Result<()> {
     let backwards = chunks.iter().any(|it| it.max_time_ms < it.min_time_ms);
     let overlapping = chunks
         .windows(2)
