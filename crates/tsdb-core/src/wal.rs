@@ -133,7 +133,7 @@ struct Writer {
     segment: Option<Segment>,
     next_number: u64,
     generation: u64,
-    series_files: Vec<Option<Box<dyn File>>>,
+    series_files: Vec<Option<Arc<dyn File>>>,
     /// The buffer that went to the disk last, to be filled again.
     spare: Vec<u8>,
     /// Samples in segments that no snapshot covers.
@@ -251,10 +251,14 @@ impl Log {
 
     /// Appends frames of series to the file of a partition and generation, synced.
     pub(crate) fn write_series(&self, partition: u16, frames: &[u8]) -> Result<()> {
-        let mut writer = self.writer.lock();
-        self.append_series(&mut writer, partition, frames)?;
-        let path = self.layout.series_file(writer.generation, partition);
-        match &writer.series_files[usize::from(partition)] {
+        let (file, path) = {
+            let mut writer = self.writer.lock();
+            self.append_series(&mut writer, partition, frames)?;
+            let path = self.layout.series_file(writer.generation, partition);
+            (writer.series_files[usize::from(partition)].clone(), path)
+        };
+        // Commits go on meanwhile.
+        match file {
             Some(file) => file.sync_data().map_err(Error::io("sync", &path)),
             None => Ok(()),
         }
@@ -334,7 +338,7 @@ impl Log {
                     }
                     opened => opened,
                 };
-                slot.insert(opened.map_err(Error::io("open", &path))?)
+                slot.insert(Arc::from(opened.map_err(Error::io("open", &path))?))
             }
         };
         file.append(frames).map_err(Error::io("append to", &path))

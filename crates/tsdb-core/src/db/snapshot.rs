@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use parking_lot::RwLockWriteGuard;
+
 use crate::chunk::cut::CutPlan;
 use crate::chunk::xor::Appender;
 use crate::codec::{Cursor, put_uvarint, put_varint};
@@ -94,6 +96,8 @@ pub(super) fn take(core: &Core, fs: &SharedFs, layout: &Layout, generation: u64)
     for (number, partition) in (0..).zip(&core.head.partitions) {
         let mut partition = partition.write();
         let sealed = partition.chunks.seal().inspect_err(|_| core.log.fail())?;
+        // Readers go on; writers must wait, so that states and floor are of one moment.
+        let partition = RwLockWriteGuard::downgrade(partition);
         let tenant_of = |index| core.head.tenant_at(index).map(|it| it.tenant.to_string());
         let (states, series) = serialise(number, &partition, tenant_of)?;
         kept.push((partition.live_files(), partition.floor().file));

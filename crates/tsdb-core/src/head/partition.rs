@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashSet, HashTable};
 use model::{Budget, Columns, Labels, Reservation};
 
 use crate::chunk::xor;
@@ -26,6 +26,8 @@ const LABEL_BYTES: usize = 24;
 
 /// What a series that is being cut costs besides labels and chunks, with its place in the order.
 const CUT_SERIES_BYTES: usize = size_of::<CutSeries>() + 2 * size_of::<(u128, u32, u32)>();
+/// Labels of removed series whose symbols are left where they are.
+const DEAD_LABELS_KEPT: usize = 1000;
 /// What a symbol costs besides its text.
 const SYMBOL_BYTES: usize = 16;
 
@@ -66,6 +68,10 @@ pub(crate) struct Partition {
     next_counter: u64,
     reservation: Reservation,
     is_retired: bool,
+    /// Labels of all series.
+    live_labels: usize,
+    /// Labels of series that were removed since the symbols were made anew.
+    dead_labels: usize,
 }
 
 /// Where the head has a sample of a series at some time.
@@ -106,6 +112,8 @@ impl Partition {
             next_counter: floor.counter,
             reservation: options.budget.reserve(0)?,
             is_retired: false,
+            live_labels: 0,
+            dead_labels: 0,
         })
     }
 
@@ -190,6 +198,7 @@ impl Partition {
             reference.unwrap_or_else(|| self.next_counter << 4 | u64::from(self.number));
         self.next_counter = self.next_counter.max((reference >> 4) + 1);
         self.postings.insert(slot, tenant, &pairs);
+        self.live_labels += pairs.len();
         self.by_key.insert_unique(key_hash, (key_hash, slot), |(hash, _)| *hash);
         let series = Series::new(reference, tenant, key_hash, pairs.into_boxed_slice());
         if self.free.pop().is_some() {
@@ -217,6 +226,7 @@ impl Partition {
         self.series = Vec::new();
         self.free = Vec::new();
         self.by_key = HashTable::new();
+        (self.live_labels, self.dead_labels) = (0, 0);
         self.reservation.resize_unchecked(0);
     }
 
@@ -370,17 +380,34 @@ impl Partition {
         if slots.is_empty() {
             return Ok(());
         }
+        let mut gone: HashMap<u32, HashSet<(u32, u32)>> = HashMap::new();
+        let mut freed_bytes = 0;
         for slot in slots {
             let Some(series) = self.series.get_mut(*slot as usize).and_then(Option::take) else {
                 continue;
             };
+            gone.entry(series.tenant).or_default().extend(&series.labels);
+            freed_bytes += SERIES_BYTES + LABEL_BYTES * series.labels.len();
+            self.live_labels -= series.labels.len();
+            self.dead_labels += series.labels.len();
             let entry = self.by_key.find_entry(series.key_hash, |(_, it)| it == slot);
             if let Ok(entry) = entry {
                 entry.remove();
             }
             self.free.push(*slot);
         }
-        self.rebuild_labels()
+        // Symbols are not counted per user, so they are made anew, but only when many may be
+        // unused: that takes time in which nobody else gets at the partition.
+        if self.dead_labels > self.live_labels / 2 + DEAD_LABELS_KEPT {
+            return self.rebuild_labels();
+        }
+        let removed: HashSet<u32> = slots.iter().copied().collect();
+        for (tenant, labels) in gone {
+            self.postings.remove(tenant, &removed, &labels);
+        }
+        let left_bytes = self.reservation.bytes().saturating_sub(freed_bytes);
+        self.reservation.resize_unchecked(left_bytes);
+        Ok(())
     }
 
     /// Makes symbols and postings anew from the series that are left.
@@ -405,6 +432,7 @@ impl Partition {
         }
         self.symbols = symbols;
         self.postings = postings;
+        self.dead_labels = 0;
         // Series that stay are there already, whatever the account says.
         self.reservation.resize_unchecked(bytes + self.symbols.size_bytes());
         Ok(())

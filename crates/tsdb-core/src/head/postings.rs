@@ -31,6 +31,31 @@ impl Postings {
         }
     }
 
+    /// Takes out series of a tenant, given all labels that they have.
+    pub(crate) fn remove(
+        &mut self,
+        tenant: u32,
+        slots: &HashSet<u32>,
+        labels: &HashSet<(u32, u32)>,
+    ) {
+        let Some(postings) = self.tenants.get_mut(&tenant) else { return };
+        postings.all.retain(|it| !slots.contains(it));
+        for (name, value) in labels {
+            let Some(values) = postings.names.get_mut(name) else { continue };
+            let Some(list) = values.get_mut(value) else { continue };
+            list.retain(|it| !slots.contains(it));
+            if list.is_empty() {
+                values.remove(value);
+            }
+            if values.is_empty() {
+                postings.names.remove(name);
+            }
+        }
+        if postings.all.is_empty() {
+            self.tenants.remove(&tenant);
+        }
+    }
+
     /// All series of a tenant.
     pub(crate) fn all(&self, tenant: u32) -> &[u32] {
         self.tenants.get(&tenant).map_or(&[], |it| &it.all)
