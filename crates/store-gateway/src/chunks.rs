@@ -6,24 +6,28 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use daemon::Tasks;
 use futures_util::stream::{self, StreamExt as _};
 use model::{Labels, Reservation};
 use storeapi::request::{Aggregate, PartialResponse};
 use storeapi::store::{AggrChunk, Aggregates, Chunk, ChunkEncoding, SeriesFrame, SeriesFrames};
 use storeapi::{Error as StoreError, StoreSeries};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 use tsdb_core::Damage;
 use tsdb_core::block::segments::{decode_frame, frame_bytes};
 use tsdb_core::chunk::{Encoding, aggregate};
 use tsdb_core::index::ChunkMeta;
 
 use crate::block::Block;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::select::{Access, Places, Selected};
 
 /// A batch ends when its chunks are thought to take this much.
 const BATCH_BYTES: u64 = 4 * 1024 * 1024;
-/// A batch ends when it has so many series.
-const BATCH_SERIES: usize = 1024;
+/// A batch ends when it has so many series; tests have few only.
+const BATCH_SERIES: usize = if cfg!(test) { 2 } else { 1024 };
 /// Batches of a block that are read ahead.
 const BATCHES_AHEAD: usize = 2;
 
@@ -42,6 +46,12 @@ struct Ready {
     _held: Vec<Reservation>,
 }
 
+impl Ready {
+    fn failed(error: StoreError) -> Ready {
+        Ready { frames: VecDeque::from([Err(error)]), _held: Vec::new() }
+    }
+}
+
 /// Streams the selected series of a block with their chunks.
 pub(crate) fn stream_of(
     block: Arc<Block>,
@@ -55,7 +65,8 @@ pub(crate) fn stream_of(
     let ready = stream::iter(batches)
         .map(move |batch| {
             let (block, sending, access) = (Arc::clone(&block), sending.clone(), access.clone());
-            async move { read_batch(&block, batch, &sending, &access).await }
+            let tasks = access.tasks.clone();
+            begin(&tasks, async move { read_batch(&block, batch, &sending, &access).await })
         })
         .buffered(BATCHES_AHEAD)
         .boxed();
@@ -70,6 +81,41 @@ pub(crate) fn stream_of(
         }
     });
     warnings.chain(frames).boxed()
+}
+
+/// Begins to read a batch in a task of its own, which ends when the answer is dropped.
+///
+/// A batch that is read ahead is in nobody's hands while its stream waits for a caller who looks
+/// elsewhere. What it holds meanwhile, its turn to read and connections to the bucket, others may
+/// wait for; so it goes on by itself until it has given them back.
+fn begin<F>(tasks: &Tasks, read: F) -> impl Future<Output = Ready> + Send + use<F>
+where
+    F: Future<Output = Ready> + Send + 'static,
+{
+    let (sender, ready) = oneshot::channel();
+    let read = async move {
+        // Nobody waits any more when the call was dropped just now.
+        let _unwanted = sender.send(read.await);
+        Ok(())
+    };
+    let reading = Reading(tasks.spawn("read a batch of chunks", read.in_current_span()));
+    async move {
+        let ready = ready.await;
+        drop(reading);
+        ready.unwrap_or_else(|_| {
+            let text = "a batch of chunks was given up, see the log".to_owned();
+            Ready::failed(StoreError::Internal(text))
+        })
+    }
+}
+
+/// A task that is stopped when nobody wants what it reads.
+struct Reading(JoinHandle<()>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Cuts the series of a block into batches.
@@ -108,10 +154,7 @@ async fn read_batch(
 ) -> Ready {
     match try_read_batch(block, batch, sending, access).await {
         Ok(ready) => ready,
-        Err(error) => {
-            let error = Err(error.of_block(&block.name()));
-            Ready { frames: VecDeque::from([error]), _held: Vec::new() }
-        }
+        Err(error) => Ready::failed(error.of_block(&block.name())),
     }
 }
 
@@ -121,6 +164,7 @@ async fn try_read_batch(
     sending: &Sending,
     access: &Access,
 ) -> Result<Ready> {
+    let _turn = access.gate.acquire().await.map_err(|_| Error::Stopping)?;
     let mut held = Vec::new();
     let mut damages: Vec<String> = Vec::new();
     let mut chunks: Vec<Vec<AggrChunk>> = Vec::with_capacity(batch.len());

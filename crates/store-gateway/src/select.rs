@@ -9,6 +9,7 @@ use daemon::Tasks;
 use model::{Budget, Labels, Matcher, Reservation, TimeRange};
 use storeapi::request::Shard;
 use storeapi::resort::{LabelTransform, Resorter};
+use tokio::sync::Semaphore;
 use tsdb_core::index::lookup::Resolver;
 use tsdb_core::index::series::entry_bytes;
 use tsdb_core::index::{ChunkMeta, PostingsRange, SeriesEntry};
@@ -23,6 +24,8 @@ use crate::remote::Remote;
 
 /// So many series entries are read and decoded at once.
 const SERIES_AT_ONCE: usize = 8192;
+/// An entry that says it is larger is damaged: one of so many bytes has millions of chunks.
+const ENTRY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Groups of lists that are smaller than this are always fetched; tests have small lists only.
 const SMALL_GROUP_BYTES: u64 = if cfg!(test) { 64 } else { 32 * 1024 };
 
@@ -72,6 +75,8 @@ pub(crate) struct Access {
     pub(crate) metrics: Metrics,
     /// The account of the call.
     pub(crate) budget: Budget,
+    /// Whose turn it is to read.
+    pub(crate) gate: Arc<Semaphore>,
     /// What the call touched so far.
     pub(crate) touched: Arc<Touched>,
 }
@@ -274,6 +279,10 @@ async fn refetch_entries(
         // A length that is none is told by whoever decodes the entry.
         let Ok(needed) = entry_bytes(part, range.start) else { continue };
         let needed = needed.unwrap_or(section_end.saturating_sub(range.start));
+        // One that cannot be is told by whoever decodes what there is of the entry.
+        if needed > ENTRY_BYTES_MAX {
+            continue;
+        }
         if needed > part.len() as u64 && range.start + needed <= section_end {
             again.push((index, range.start..range.start + needed));
         }

@@ -22,8 +22,6 @@ use crate::select::{self, Access, Wanted};
 
 /// Blocks of one request that are selected from at once.
 const BLOCKS_AT_ONCE: usize = 8;
-/// Series in one message when the caller does not say.
-const BATCH_DEFAULT: usize = 64;
 
 /// Serves the blocks of a bucket.
 #[derive(Debug)]
@@ -40,7 +38,7 @@ pub(crate) struct BucketStore {
     pub(crate) metrics: Metrics,
     /// Bounds of a request.
     pub(crate) limits: Limits,
-    /// Series calls at once.
+    /// Parts of Series calls that read at once.
     pub(crate) gate: Arc<Semaphore>,
 }
 
@@ -51,13 +49,12 @@ impl BucketStore {
             tasks: self.tasks.clone(),
             metrics: self.metrics.clone(),
             budget,
+            gate: Arc::clone(&self.gate),
             touched: Arc::new(Touched::new(self.limits, self.metrics.clone())),
         }
     }
 
     async fn select(&self, request: SeriesRequest, budget: Budget) -> Result<SeriesFrames, Error> {
-        let stopping = || Error::Unavailable("the store is stopping".to_owned());
-        let permit = Arc::clone(&self.gate).acquire_owned().await.map_err(|_| stopping())?;
         let snapshot = self.blocks.now();
         let missing =
             missing(&snapshot, request.range, &request.matchers, &request.partial_response)?;
@@ -75,25 +72,17 @@ impl BucketStore {
             aggregates: Arc::from(request.aggregates.clone()),
             partial_response: request.partial_response,
         };
+        let stopping = |_| Error::Unavailable("the store is stopping".to_owned());
+        // Given back before anything is sent: a caller who lets its stream wait, for another
+        // stream perhaps, must keep no one from reading. Batches of chunks take turns themselves.
+        let turn = self.gate.acquire().await.map_err(stopping)?;
         let (sources, mut warnings) = self.sources(asked, &wanted, &sending, &access).await?;
+        drop(turn);
         warnings.extend(missing);
-        let batch_size = match request.batch_size {
-            0 => BATCH_DEFAULT,
-            size => size,
-        };
-        let options = MergeOptions {
-            partial_response: request.partial_response,
-            batch_size,
-            limit: request.limit,
-        };
+        let options = MergeOptions::from(&request);
         let warnings = warnings.into_iter().map(|it| Ok(SeriesFrame::Warning(it)));
         let merged = merge(sources, options, &access.budget);
-        // The call counts as one until its stream is gone.
-        let frames = stream::iter(warnings).chain(merged).map(move |frame| {
-            let _permit = &permit;
-            frame
-        });
-        Ok(frames.boxed())
+        Ok(stream::iter(warnings).chain(merged).boxed())
     }
 
     /// Selects from every block, then opens its stream.

@@ -340,3 +340,64 @@ async fn a_small_budget_is_an_error_and_not_a_part_of_the_answer() {
         assert!(matches!(named, Ok(_) | Err(Error::BudgetExceeded(_))), "{named:?}");
     }
 }
+
+/// More calls than may read at once, each left alone after its first frame.
+#[tokio::test]
+async fn a_stream_that_waits_keeps_no_other_from_reading() {
+    let mut fixture = Fixture::new();
+    let flags = ["--store.grpc.series-max-concurrency=2"];
+    let context = Context::of_this_machine("store").unwrap();
+    fixture.parts = parts(&fixture.faulty, &context, fixture.home.path(), &flags);
+    fixture.add(1, &[("m", "x")], &sample_series(0)).await;
+    fixture.add(2, &[("m", "y")], &sample_series(0)).await;
+    fixture.sync().await;
+    let all = async {
+        let mut calls = Vec::new();
+        for _ in 0..21 {
+            let request = SeriesRequest { batch_size: 1, ..everything() };
+            let mut frames =
+                fixture.parts.store.series(request, Budget::unlimited()).await.unwrap();
+            assert!(frames.next().await.unwrap().is_ok());
+            calls.push(frames);
+        }
+        for mut frames in calls.into_iter().rev() {
+            let mut count = 1;
+            while let Some(frame) = frames.next().await {
+                assert!(matches!(frame, Ok(SeriesFrame::Batch(_))), "{frame:?}");
+                count += 1;
+            }
+            assert_eq!(count, 10);
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), all).await.unwrap();
+}
+
+fn everything() -> SeriesRequest {
+    SeriesRequest::new(TimeRange::ALL, all_names())
+}
+
+#[tokio::test]
+async fn lengths_and_places_that_cannot_be_cost_only_what_has_them() {
+    let mut fixture = Fixture::new();
+    let id = fixture.add(1, &[], &sample_series(0)).await;
+    fixture.sync().await;
+    // The length of the first entry becomes the largest number that there is.
+    let key = format!("{id}/index");
+    let mut index = fixture.bucket.get(&key, u64::MAX).await.unwrap().to_vec();
+    let toc_at = index.len() - tsdb_core::index::TOC_BYTES;
+    let toc = tsdb_core::index::Toc::decode(&index[toc_at..], index.len() as u64).unwrap();
+    let entry_at = usize::try_from(toc.series.next_multiple_of(16)).unwrap();
+    index[entry_at..entry_at + 9].fill(0xff);
+    index[entry_at + 9] = 1;
+    fixture.bucket.put(&key, Bytes::from(index)).await.unwrap();
+    let (read, warnings) = fixture.read(everything()).await.unwrap();
+    assert_eq!((read.len(), warnings.len()), (4, 1), "{warnings:?}");
+    assert!(warnings[0].contains("a series is missing"), "{warnings:?}");
+    // A place far behind the end of an object has no bytes, and those before it have theirs.
+    let file = crate::remote::RemoteFile { block: id, number: 7, key: "far".to_owned() };
+    fixture.bucket.put("far", Bytes::from_static(b"what is there")).await.unwrap();
+    let (far, budget) = (8 << 20, Budget::unlimited());
+    let ranges = [5..7, far..far + 10, 8..100];
+    let fetched = fixture.parts.store.remote.fetch(&file, &ranges, &budget).await.unwrap();
+    assert_eq!(fetched.parts, [&b"is"[..], b"", b"there"]);
+}
