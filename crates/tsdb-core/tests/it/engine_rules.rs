@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use model::time::align_down;
+use model::{Budget, TimeRange};
 use proptest::prelude::*;
 use testkit::fault_fs::{FaultFs, Loss};
-use tsdb_core::db::{Engine, Refusal, WriteOutcome};
+use tsdb_core::db::{Engine, HeadQuery, Refusal, WriteOutcome};
 use tsdb_core::fs::Fs as _;
 
 use crate::engine::{
@@ -321,4 +322,22 @@ fn a_lost_state_of_the_cuts_is_taken_from_the_blocks() {
     assert_eq!((outcome.accepted, outcome.duplicates), (0, 1));
     assert!(matches!(outcome.refused[0].refusal, Refusal::BelowCut { low_ms: 10_000 }));
     assert!(write(&engine, &tenant("lost+found"), &[("a=1", 1000, 1.0)]).is_err());
+}
+
+#[test]
+fn series_that_are_gone_are_in_no_list() {
+    let (engine, _) = open(&FaultFs::new()).unwrap();
+    let t = tenant("default-tenant");
+    let (gone, stays) = ("job=x,n=gone", "job=x,n=stays");
+    write(&engine, &t, &[(gone, 1000, 1.0), (stays, 1000, 1.0), (stays, 15_000, 2.0)]).unwrap();
+    expect_no_failures(&engine.cut_due(0, &mut names()));
+    // Takes the slot that became free, with other labels.
+    write(&engine, &t, &[("job=y,n=new", 15_000, 3.0)]).unwrap();
+    let count = |name: &str, value: &str| {
+        let matchers = [model::Matcher::equal(name, value)];
+        let query = HeadQuery { matchers: &matchers, range: TimeRange::ALL };
+        engine.select(&t, query, false, &Budget::unlimited()).unwrap().series.len()
+    };
+    let counts = [("job", "x"), ("job", "y"), ("n", "gone"), ("n", "stays"), ("n", "new")];
+    assert_eq!(counts.map(|(name, value)| count(name, value)), [1, 1, 0, 1, 1]);
 }
