@@ -156,25 +156,27 @@ impl Rows for Nothing {
 /// Rows that were computed before, with the account that holds them.
 pub(crate) struct Held {
     rows: std::vec::IntoIter<Row>,
-    _reservation: Option<Reservation>,
+    reservation: Option<Reservation>,
 }
 
 impl Held {
     pub(crate) fn new(rows: Vec<Row>) -> Held {
-        Held { rows: rows.into_iter(), _reservation: None }
+        Held { rows: rows.into_iter(), reservation: None }
     }
 
     pub(crate) fn charged(rows: Vec<Row>, reservation: Reservation) -> Held {
-        Held { rows: rows.into_iter(), _reservation: Some(reservation) }
+        Held { rows: rows.into_iter(), reservation: Some(reservation) }
     }
 }
 
 impl Rows for Held {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        match self.rows.next() {
-            Some(next) => *row = next,
-            None => return Ok(false),
+        let Some(next) = self.rows.next() else { return Ok(false) };
+        // Whoever keeps the row charges it again.
+        if let Some(reservation) = &mut self.reservation {
+            reservation.resize(reservation.bytes().saturating_sub(next.size_bytes()))?;
         }
+        *row = next;
         Ok(true)
     }
 }

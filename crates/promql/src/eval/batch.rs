@@ -11,19 +11,34 @@ use parking_lot::Mutex;
 use crate::cancel::Pace;
 use crate::error::Error;
 use crate::eval::source::Series;
-use crate::eval::{Context, Rows};
+use crate::eval::{Context, ROW_BYTES, Rows};
 use crate::row::Row;
 use crate::workers::Task;
 
 /// Series that a worker takes at once; enough for one hand-over to cost nothing beside them.
 const SERIES_PER_WORKER: usize = 16;
+/// Bytes of samples and rows after which a worker's share of a batch is full: large series keep a
+/// worker busy with fewer of them.
+const SHARE_BYTES_MAX: usize = 2 << 20;
 
 /// One series and what came of it; the buffers are used again.
-#[derive(Default)]
 pub(crate) struct Work {
     pub(crate) labels: Labels,
     pub(crate) columns: Columns,
     pub(crate) row: Row,
+    /// What the buffers hold, as long as they are there.
+    reservation: Reservation,
+}
+
+impl Work {
+    /// Charges the samples and the row that will come of them.
+    fn charge(&mut self, steps: usize) -> Result<usize, Error> {
+        let bytes = self.columns.capacity_bytes().saturating_add(steps.saturating_mul(ROW_BYTES));
+        if bytes > self.reservation.bytes() {
+            self.reservation.resize(bytes)?;
+        }
+        Ok(bytes)
+    }
 }
 
 /// What is computed of one series, on whatever thread.
@@ -36,37 +51,57 @@ pub(crate) trait Kernel: Send + Sync + 'static {
 pub(crate) struct Batches<K> {
     context: Arc<Context>,
     kernel: Arc<K>,
-    steps: usize,
     /// Not here while a worker pulls from it, and gone after a failure.
     puller: Option<Puller>,
     /// What was pulled while the batch before it was evaluated.
     pulled: Option<Result<Vec<Work>, Error>>,
     ready: VecDeque<Work>,
-    reservation: Reservation,
     pace: Pace,
 }
 
 /// The source of series and the buffers that nobody uses.
 struct Puller {
+    context: Arc<Context>,
     series: Box<dyn Series>,
+    /// Length of the rows that come of the series.
+    steps: usize,
     spare: Vec<Work>,
     ended: bool,
 }
 
 impl Puller {
-    fn pull(&mut self, wanted: usize) -> Result<Vec<Work>, Error> {
+    /// Pulls series for `width` workers, each charged before the next one is pulled.
+    fn pull(&mut self, width: usize) -> Result<Vec<Work>, Error> {
+        let wanted = if width == 1 { 1 } else { width * SERIES_PER_WORKER };
         let mut batch = Vec::with_capacity(wanted);
+        let mut bytes = 0;
         while batch.len() < wanted && !self.ended {
-            let mut work = self.spare.pop().unwrap_or_default();
+            if batch.len() >= width && bytes >= width * SHARE_BYTES_MAX {
+                break;
+            }
+            let mut work = match self.spare.pop() {
+                Some(work) => work,
+                None => self.new_work()?,
+            };
             match self.series.next(&mut work.columns)? {
                 Some(labels) => {
                     work.labels = labels;
+                    bytes += work.charge(self.steps)?;
                     batch.push(work);
                 }
                 None => self.ended = true,
             }
         }
         Ok(batch)
+    }
+
+    fn new_work(&self) -> Result<Work, Error> {
+        Ok(Work {
+            labels: Labels::empty(),
+            columns: Columns::default(),
+            row: Row::default(),
+            reservation: self.context.reservation()?,
+        })
     }
 }
 
@@ -80,17 +115,17 @@ impl<K: Kernel> Batches<K> {
         kernel: K,
         series: Box<dyn Series>,
         steps: usize,
-    ) -> Result<Batches<K>, Error> {
-        Ok(Batches {
+    ) -> Batches<K> {
+        let puller =
+            Puller { context: Arc::clone(context), series, steps, spare: Vec::new(), ended: false };
+        Batches {
             context: Arc::clone(context),
             kernel: Arc::new(kernel),
-            steps,
-            puller: Some(Puller { series, spare: Vec::new(), ended: false }),
+            puller: Some(puller),
             pulled: None,
             ready: VecDeque::new(),
-            reservation: context.reservation()?,
             pace: context.pace(),
-        })
+        }
     }
 
     pub(crate) fn kernel(&self) -> &K {
@@ -100,18 +135,16 @@ impl<K: Kernel> Batches<K> {
     /// Evaluates the next batch; false at the end.
     fn fill(&mut self) -> Result<bool, Error> {
         let width = self.context.workers.width().max(1);
-        let wanted = if width == 1 { 1 } else { width * SERIES_PER_WORKER };
         let mut batch = match (self.pulled.take(), &mut self.puller) {
             (Some(pulled), _) => pulled?,
-            (None, Some(puller)) => puller.pull(wanted)?,
+            (None, Some(puller)) => puller.pull(width)?,
             (None, None) => return Ok(false),
         };
         if batch.is_empty() {
             return Ok(false);
         }
         if width > 1 && batch.len() > 1 {
-            self.charge(&batch)?;
-            self.spread(batch, width, wanted)?;
+            self.spread(batch, width)?;
             return Ok(true);
         }
         for work in &mut batch {
@@ -121,25 +154,15 @@ impl<K: Kernel> Batches<K> {
         Ok(true)
     }
 
-    /// Charges a batch with its rows twice: the next one is pulled beside it.
-    fn charge(&mut self, batch: &[Work]) -> Result<(), Error> {
-        let of_columns: usize = batch.iter().map(|it| it.columns.capacity_bytes()).sum();
-        let bytes = 2 * (of_columns + batch.len() * self.steps.saturating_mul(9));
-        if bytes > self.reservation.bytes() {
-            self.reservation.resize(bytes)?;
-        }
-        Ok(())
-    }
-
     /// Has every worker evaluate a run of neighbours, and one of them pull the next batch.
-    fn spread(&mut self, mut batch: Vec<Work>, width: usize, wanted: usize) -> Result<(), Error> {
+    fn spread(&mut self, mut batch: Vec<Work>, width: usize) -> Result<(), Error> {
         let share = batch.len().div_ceil(width);
         let mut tasks: Vec<Task> = Vec::with_capacity(width + 1);
         let next: Slot<(Puller, Result<Vec<Work>, Error>)> = Arc::default();
         if let Some(mut puller) = self.puller.take() {
             let slot = Arc::clone(&next);
             tasks.push(Box::new(move || {
-                let pulled = puller.pull(wanted);
+                let pulled = puller.pull(width);
                 *slot.lock() = Some((puller, pulled));
             }));
         }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use model::{Labels, Reservation};
 
 use crate::ast::{Binary, Cardinality, VectorMatching};
@@ -109,8 +110,16 @@ impl Pairing {
 struct OneSide {
     keys: KeyTable,
     rows: Vec<Vec<Row>>,
+    /// The steps of the keys that have more than one series.
+    taken: HashMap<usize, Taken>,
     conflicts: Vec<Conflict>,
     reservation: Reservation,
+}
+
+/// At which steps a key has a series, and at which it has more than one.
+struct Taken {
+    steps: Presence,
+    conflicting: Presence,
 }
 
 /// Two series of the one side that share a key at some steps: an error if the many side has any
@@ -121,11 +130,20 @@ struct Conflict {
     second: Labels,
 }
 
+/// Bytes of a bitmap of the steps of a row.
+fn presence_bytes(row: &Row) -> usize {
+    row.present.steps().div_ceil(64) * 8
+}
+
+/// Bytes of an entry of the map of keys with more than one series, half of which may be empty.
+const TAKEN_BYTES: usize = 2 * size_of::<(usize, Taken)>();
+
 impl OneSide {
     fn new(context: &Context, subset: Subset) -> Result<OneSide, Error> {
         Ok(OneSide {
             keys: KeyTable::new(subset),
             rows: Vec::new(),
+            taken: HashMap::new(),
             conflicts: Vec::new(),
             reservation: context.reservation()?,
         })
@@ -138,16 +156,41 @@ impl OneSide {
             self.reservation.grow(self.keys.last_key_bytes() + size_of::<Vec<Row>>())?;
             self.rows.push(Vec::new());
         }
+        self.find_conflicts(id, &row)?;
+        self.rows[id].push(row);
+        Ok(())
+    }
+
+    /// Remembers the steps at which `row` is the second series of its key. One conflict for each
+    /// step is enough, so that a key of many series costs no more for each further one.
+    fn find_conflicts(&mut self, id: usize, row: &Row) -> Result<(), Error> {
+        let Some(first) = self.rows[id].first() else { return Ok(()) };
+        let taken = match self.taken.entry(id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                self.reservation.grow(2 * presence_bytes(row) + TAKEN_BYTES)?;
+                let conflicting = Presence::none(row.present.steps());
+                entry.insert(Taken { steps: first.present.clone(), conflicting })
+            }
+        };
+        let mut shared = row.present.clone();
+        shared.intersect(&taken.steps);
+        shared.subtract(&taken.conflicting);
+        taken.steps.union(&row.present);
+        taken.conflicting.union(&shared);
         for known in &self.rows[id] {
-            if known.present.first_common(&row.present).is_some() {
+            if shared.is_empty() {
+                break;
+            }
+            if known.present.first_common(&shared).is_some() {
                 let mut steps = known.present.clone();
-                steps.intersect(&row.present);
+                steps.intersect(&shared);
+                shared.subtract(&steps);
                 let (first, second) = (known.labels.clone(), row.labels.clone());
-                self.reservation.grow(steps.steps() / 8 + 64)?;
+                self.reservation.grow(presence_bytes(row) + size_of::<Conflict>())?;
                 self.conflicts.push(Conflict { steps, first, second });
             }
         }
-        self.rows[id].push(row);
         Ok(())
     }
 

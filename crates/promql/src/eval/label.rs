@@ -17,7 +17,7 @@ impl<'a> Evaluator<'a> {
         vector: &'a Expr,
         grid: Grid,
     ) -> Result<Stream, Error> {
-        let texts = texts(call)?;
+        let texts = texts(call, |index| (index == 0).then_some("destination"))?;
         let [target, template, source, pattern] = texts.as_slice() else {
             return Err(Error::execution("label_replace() needs four texts"));
         };
@@ -47,7 +47,11 @@ impl<'a> Evaluator<'a> {
         vector: &'a Expr,
         grid: Grid,
     ) -> Result<Stream, Error> {
-        let texts = texts(call)?;
+        let texts = texts(call, |index| match index {
+            0 => Some("destination"),
+            1 => None,
+            _ => Some("source"),
+        })?;
         let [target, separator, sources @ ..] = texts.as_slice() else {
             return Err(Error::execution("label_join() needs a label and a separator"));
         };
@@ -67,26 +71,37 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// The arguments after the vector, which are texts.
-fn texts(call: &Call) -> Result<Vec<String>, Error> {
-    let texts = call.args.iter().skip(1).map(|arg| match arg.without_parens() {
-        Expr::String(text) => match text.value.as_str() {
-            Some(text) => Ok(text.to_owned()),
-            None => Err(Error::execution(format!(
-                "{}() was given a text that is not UTF-8: {:?}",
-                call.function.name, text.value
-            ))),
-        },
-        _ => Err(Error::execution(format!("{}() needs a text", call.function.name))),
+/// The arguments after the vector, which are texts; `role` says for which the name of a label is
+/// wanted, and of what.
+fn texts(call: &Call, role: impl Fn(usize) -> Option<&'static str>) -> Result<Vec<String>, Error> {
+    let function = call.function.name;
+    let texts = call.args.iter().skip(1).enumerate().map(|(index, arg)| {
+        let Expr::String(text) = arg.without_parens() else {
+            return Err(Error::execution(format!("{function}() needs a text")));
+        };
+        if let Some(text) = text.value.as_str() {
+            return Ok(text.to_owned());
+        }
+        Err(match role(index) {
+            Some(role) => invalid_name(&text.value.to_str_lossy(), role, function),
+            None => Error::execution(format!(
+                "{function}() was given a text that is not UTF-8: {:?}",
+                text.value
+            )),
+        })
     });
     texts.collect()
 }
 
 fn check_name(name: &str, role: &str, function: &str) -> Result<(), Error> {
     if name.is_empty() {
-        return Err(Error::execution(format!("invalid {role} label name in {function}(): {name}")));
+        return Err(invalid_name(name, role, function));
     }
     Ok(())
+}
+
+fn invalid_name(name: &str, role: &str, function: &str) -> Error {
+    Error::execution(format!("invalid {role} label name in {function}(): {name}"))
 }
 
 struct Relabeled<F> {

@@ -33,7 +33,7 @@ impl<'a> Evaluator<'a> {
         let source = below.range_source(call, grid)?;
         let plan = Plan { function, windows: source.windows, scalars };
         let rows = RangeCall {
-            batches: Batches::new(self.context, plan, source.series, grid.steps)?,
+            batches: Batches::new(self.context, plan, source.series, grid.steps),
             unique: (!source.one_name && !function.keeps_name())
                 .then(|| Unique::new(self.context))
                 .transpose()?,
@@ -97,7 +97,7 @@ struct Plan {
 
 impl Kernel for Plan {
     fn evaluate(&self, work: &mut Work, pace: &mut Pace) -> Result<(), Error> {
-        let Work { labels, columns, row } = work;
+        let Work { labels, columns, row, .. } = work;
         row.reset(labels.clone(), self.windows.grid.steps);
         if meets_histogram(&self.windows, columns, pace)? {
             return Err(histogram_met(row));

@@ -70,7 +70,7 @@ impl Evaluator<'_> {
         let windows = self.windows(selector, self.context.options.lookback_ms, grid)?;
         let series = self.select(selector, &windows, false)?;
         let kernel = LookUp { windows, take };
-        let rows = Batches::new(self.context, kernel, Box::new(series), grid.steps)?;
+        let rows = Batches::new(self.context, kernel, Box::new(series), grid.steps);
         Ok(Stream::new(rows, has_one_name(selector)))
     }
 }
@@ -99,7 +99,7 @@ struct LookUp {
 
 impl Kernel for LookUp {
     fn evaluate(&self, work: &mut Work, pace: &mut Pace) -> Result<(), Error> {
-        let Work { labels, columns, row } = work;
+        let Work { labels, columns, row, .. } = work;
         row.reset(labels.clone(), self.windows.grid.steps);
         if look_up(self.take, &self.windows, columns, row, pace)? {
             return Err(histogram_met(row));

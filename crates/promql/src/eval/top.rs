@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use model::{Labels, Reservation};
 
 use crate::ast::{Aggregate, AggregateOp};
@@ -42,7 +43,7 @@ impl<'a> Evaluator<'a> {
 }
 
 /// A series in a heap: its number among all that were met, and its value.
-type Entry = (usize, f64);
+type Ranked = (usize, f64);
 
 struct Top {
     largest: bool,
@@ -68,6 +69,15 @@ fn taken_bytes(labels: &Labels) -> usize {
     size_of::<Taken>() + labels.size_bytes()
 }
 
+/// Bytes of a row of the answer, whose labels are those of the series and charged with it: its
+/// own, twice because vectors of rows grow by doubling, and those of its steps.
+fn row_bytes(steps: usize) -> usize {
+    2 * size_of::<(usize, Row)>() + (steps.div_ceil(64) * 8) + steps.saturating_mul(8)
+}
+
+/// Bytes of an entry of the map from series to rows, half of which may be empty.
+const PLACE_BYTES: usize = 4 * size_of::<usize>();
+
 impl Top {
     fn run(&mut self, context: &Context, mut input: Box<dyn Rows>) -> Result<Held, Error> {
         let mut row = Row::default();
@@ -79,11 +89,13 @@ impl Top {
             }
         }
         let rows = if self.steps == 1 {
-            self.in_order_of_value()
+            self.in_order_of_value()?
         } else {
             self.in_order_of_series(&mut context.pace())?
         };
-        let reservation = std::mem::replace(&mut self.reservation, context.reservation()?);
+        (self.groups, self.taken) = (Vec::new(), Vec::new());
+        let mut reservation = std::mem::replace(&mut self.reservation, context.reservation()?);
+        reservation.resize(rows.iter().map(Row::size_bytes).sum())?;
         Ok(Held::charged(rows, reservation))
     }
 
@@ -138,7 +150,7 @@ impl Top {
         }
         if places > 0 {
             // Heaps grow by doubling: up to twice the entries are allocated.
-            let bytes = 2 * grown * size_of::<Entry>() + taken_bytes(&row.labels);
+            let bytes = 2 * grown * size_of::<Ranked>() + taken_bytes(&row.labels);
             self.reservation.grow(bytes)?;
             self.taken.push(Taken { labels: row.labels.clone(), places });
         }
@@ -158,8 +170,10 @@ impl Top {
     }
 
     /// Group by group, the best series first: the answer of an instant query.
-    fn in_order_of_value(&mut self) -> Vec<Row> {
-        let mut rows = Vec::new();
+    fn in_order_of_value(&mut self) -> Result<Vec<Row>, Error> {
+        let entries: usize = self.groups.iter().flatten().map(|heap| heap.0.len()).sum();
+        self.reservation.grow(entries.saturating_mul(row_bytes(1)))?;
+        let mut rows = Vec::with_capacity(entries);
         for group in &mut self.groups {
             for heap in group {
                 for (series, value) in heap.best_first(self.largest) {
@@ -170,22 +184,26 @@ impl Top {
                 }
             }
         }
-        rows
+        Ok(rows)
     }
 
-    fn in_order_of_series(&self, pace: &mut Pace) -> Result<Vec<Row>, Error> {
+    fn in_order_of_series(&mut self, pace: &mut Pace) -> Result<Vec<Row>, Error> {
         let mut places: HashMap<usize, usize> = HashMap::new();
         let mut rows: Vec<(usize, Row)> = Vec::new();
         for group in &self.groups {
             for (step, heap) in group.iter().enumerate() {
                 pace.spend(1 + heap.0.len())?;
                 for (series, value) in &heap.0 {
-                    let place = *places.entry(*series).or_insert_with(|| {
-                        let mut row = Row::default();
-                        row.reset(self.taken[*series].labels.clone(), self.steps);
-                        rows.push((*series, row));
-                        rows.len() - 1
-                    });
+                    let place = match places.entry(*series) {
+                        Entry::Occupied(entry) => *entry.get(),
+                        Entry::Vacant(entry) => {
+                            self.reservation.grow(row_bytes(self.steps) + PLACE_BYTES)?;
+                            let mut row = Row::default();
+                            row.reset(self.taken[*series].labels.clone(), self.steps);
+                            rows.push((*series, row));
+                            *entry.insert(rows.len() - 1)
+                        }
+                    };
                     rows[place].1.put(step, *value);
                 }
             }
@@ -213,7 +231,7 @@ fn whole(size: f64) -> usize {
 /// It moves its elements exactly as Go's `container/heap` does, because among equal values that
 /// decides which series stays.
 #[derive(Clone, Debug, Default)]
-struct Heap(Vec<Entry>);
+struct Heap(Vec<Ranked>);
 
 /// What came of a series that was offered to a heap.
 enum Offer {
@@ -225,7 +243,7 @@ enum Offer {
 
 impl Heap {
     /// Takes a series in if it belongs to the best `size`.
-    fn offer(&mut self, entry: Entry, size: usize, largest: bool) -> Offer {
+    fn offer(&mut self, entry: Ranked, size: usize, largest: bool) -> Offer {
         if self.0.len() < size {
             self.0.push(entry);
             self.up(largest);
@@ -276,7 +294,7 @@ impl Heap {
         }
     }
 
-    fn best_first(&mut self, largest: bool) -> Vec<Entry> {
+    fn best_first(&mut self, largest: bool) -> Vec<Ranked> {
         let mut entries = std::mem::take(&mut self.0);
         entries.sort_by(|(_, a), (_, b)| {
             let order = b.partial_cmp(a);

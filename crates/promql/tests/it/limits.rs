@@ -9,7 +9,7 @@ use promql::parser::{Options as Syntax, parse};
 use promql::storage::{SelectHints, SeriesStream, Storage, StorageError};
 use promql::{Answer, Cancel, Engine, Error, Options, QueryResult, Session, SingleThread};
 
-use crate::memory::{Memory, session};
+use crate::memory::{Memory, Threads, session};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -115,6 +115,110 @@ fn memory_is_bounded_and_given_back() {
         assert!(matches!(answer, Err(Error::Budget(_))), "{query}: {answer:?}");
         assert_eq!(budget.used_bytes(), 0, "{query}");
     }
+}
+
+/// So many series, each of which must be charged by the time that the next one is pulled.
+#[derive(Debug)]
+struct Counted {
+    series: u64,
+    is_checked: bool,
+}
+
+struct CountedStream {
+    inner: EndlessStream,
+    series: u64,
+    checked: Option<Budget>,
+    pulled_bytes: usize,
+}
+
+impl Storage for Counted {
+    fn select(
+        &self,
+        _: &[Matcher],
+        range: TimeRange,
+        _: &SelectHints,
+        budget: &Budget,
+    ) -> Result<Box<dyn SeriesStream>, StorageError> {
+        Ok(Box::new(CountedStream {
+            inner: EndlessStream { range, number: 0 },
+            series: self.series,
+            checked: self.is_checked.then(|| budget.clone()),
+            pulled_bytes: 0,
+        }))
+    }
+}
+
+impl SeriesStream for CountedStream {
+    fn next(&mut self, columns: &mut Columns) -> Result<Option<Labels>, StorageError> {
+        if let Some(budget) = &self.checked {
+            assert!(budget.used_bytes() >= self.pulled_bytes, "{} series", self.inner.number);
+        }
+        if self.inner.number == self.series {
+            columns.clear();
+            return Ok(None);
+        }
+        let labels = self.inner.next(columns)?;
+        self.pulled_bytes += columns.capacity_bytes();
+        Ok(labels)
+    }
+}
+
+fn counted(series: u64, is_checked: bool) -> Session {
+    Session {
+        storage: Arc::new(Counted { series, is_checked }),
+        workers: Arc::new(Threads(8)),
+        budget: Budget::unlimited().child("query", 1 << 30),
+        cancel: Cancel::new(),
+    }
+}
+
+#[test]
+fn series_of_a_batch_are_charged_one_by_one_and_a_batch_is_bounded_in_bytes() {
+    // All are of one batch: nothing is evaluated before the last one was pulled.
+    let session = counted(100, true);
+    hour(&Engine::default(), "sum(max_over_time(m_total[1m]))", &session).unwrap();
+    assert_eq!(session.budget.used_bytes(), 0);
+    // Batches of 128 series would take 128 MiB each.
+    let session = counted(500, false);
+    let expr = parse("count(max_over_time(m_total[14h]))", &Syntax::stable()).unwrap();
+    let answer = Engine::default().instant(&expr, 14 * HOUR_MS, &session).unwrap();
+    assert_eq!(answer.stats.samples, 500 * 14 * 3600);
+    assert!(answer.stats.peak_bytes < 64 << 20, "{:?}", answer.stats);
+}
+
+#[test]
+fn series_of_few_steps_are_charged_as_the_rows_that_come_of_them() {
+    let series = (0..2000).map(|number| {
+        let mut columns = Columns::default();
+        columns.push_float(0, 1.0);
+        let number = format!("{number:04}");
+        (Labels::from_sorted([("__name__", "m"), ("n", &*number)]), columns)
+    });
+    let mut session = session(Memory::new(series.collect()));
+    session.budget = Budget::unlimited().child("query", 8 << 20);
+    // Each is at one step of 3,601: few entries of heaps, and rows of 58 MB.
+    let expr = parse("count(topk(100000, m))", &Syntax::stable()).unwrap();
+    let range = TimeRange::new(0, 300 * HOUR_MS);
+    let answer = Engine::default().range(&expr, range, 300_000, &session);
+    assert!(matches!(answer, Err(Error::Budget(_))), "{answer:?}");
+    assert_eq!(session.budget.used_bytes(), 0);
+}
+
+#[test]
+fn a_key_of_many_series_costs_as_much_as_it_has_series() {
+    let series = (0..3000).map(|number| {
+        let mut columns = Columns::default();
+        columns.push_float(0, 1.0);
+        let number = format!("{number:04}");
+        (Labels::from_sorted([("__name__", "m"), ("n", &*number)]), columns)
+    });
+    let mut session = session(Memory::new(series.collect()));
+    // Every pair of them would be 4.5 million conflicts.
+    session.budget = Budget::unlimited().child("query", 8 << 20);
+    let expr = parse("m * on () m", &Syntax::stable()).unwrap();
+    let error = Engine::default().instant(&expr, 0, &session).unwrap_err().to_string();
+    let pair = r#"[{__name__="m", n="0000"}, {__name__="m", n="0001"}]"#;
+    assert!(error.contains("found duplicate series") && error.contains(pair), "{error}");
 }
 
 #[test]
