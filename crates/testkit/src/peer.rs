@@ -157,17 +157,14 @@ pub fn free_address() -> SocketAddr {
     panic!("no port from {FIRST} on is free")
 }
 
-/// The program of this name on the path, or `None` where a developer has none and the test may
-/// pass over it.
+/// The program of this name on the path.
 ///
 /// # Panics
-/// When it is missing and `CI` is set.
-pub fn program_or_skip(name: &str) -> Option<PathBuf> {
+/// When it is missing: a test without its peer would show nothing.
+pub fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|it| it.join(name)).find(|it| it.is_file());
-    assert!(
-        found.is_some() || std::env::var_os("CI").is_none(),
-        "{name} is missing: install Debian's package prometheus"
-    );
-    found
+    found.unwrap_or_else(|| {
+        panic!("{name} is missing: run the tests by ./test, or install Debian's package prometheus")
+    })
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::peer::{Peer, free_address, program_or_skip};
+use crate::peer::{Peer, free_address, program};
 use crate::query_api;
 
 /// How long it may take until it answers, on a machine that is busy.
@@ -21,17 +21,13 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it in `dir`; `None` where the program is missing and may be. It scrapes itself every
-    /// `scrape_interval_s` seconds and sends everything to `remote_write_url` in order.
+    /// Starts it in `dir`. It scrapes itself every `scrape_interval_s` seconds and sends everything
+    /// to `remote_write_url` in order.
     ///
     /// # Panics
-    /// When it is missing and `CI` is set, or does not start.
-    pub fn start_or_skip(
-        dir: &Path,
-        remote_write_url: &str,
-        scrape_interval_s: u32,
-    ) -> Option<Prometheus> {
-        let program = program_or_skip("prometheus")?;
+    /// When it is missing or does not start.
+    pub fn start(dir: &Path, remote_write_url: &str, scrape_interval_s: u32) -> Prometheus {
+        let program = program("prometheus");
         let address = free_address();
         let config = dir.join("prometheus.yml");
         // One shard sends in the order of the log, so that "sent up to here" means everything.
@@ -54,7 +50,7 @@ impl Prometheus {
         peer.wait_until("it is ready", START_MAX, || {
             query_api::status(address, "/-/ready") == Some(200)
         });
-        Some(Prometheus { peer, address })
+        Prometheus { peer, address }
     }
 
     /// Where its HTTP API listens.

