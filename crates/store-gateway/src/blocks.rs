@@ -14,10 +14,36 @@ use crate::resolution;
 /// A block that is in the bucket and could not be loaded.
 #[derive(Clone, Debug)]
 pub(crate) struct Broken {
-    /// What is known of it.
-    pub(crate) meta: Arc<Meta>,
+    /// What is known of it; none when its meta could not be read, so that it may hold anything.
+    pub(crate) meta: Option<Arc<Meta>>,
     /// Why it was not loaded.
     pub(crate) reason: String,
+}
+
+impl Broken {
+    /// The time that it may cover, with its end outside, as a meta has it.
+    fn times_ms(&self) -> (i64, i64) {
+        self.meta.as_ref().map_or((i64::MIN, i64::MAX), |it| (it.min_time_ms, it.max_time_ms))
+    }
+
+    /// Its external labels; none where they are not known, which is to say that it may have any.
+    fn external(&self) -> Labels {
+        let labels = self.meta.as_ref().and_then(|it| it.external_labels().ok());
+        labels.unwrap_or_default()
+    }
+
+    /// Whether it may hold an answer.
+    fn concerns(&self, range: TimeRange, matchers: &[Matcher]) -> bool {
+        let (start_ms, end_ms) = self.times_ms();
+        TimeRange::new(start_ms, end_ms.saturating_sub(1)).overlaps(range)
+            && rest_of(matchers, &self.external()).is_some()
+    }
+
+    /// What is missing because of it.
+    fn text(&self, id: BlockId) -> String {
+        let name = self.meta.as_ref().map_or_else(|| format!("block {id}"), |it| name_of(it));
+        format!("{name} is missing from the answer: {}", self.reason)
+    }
 }
 
 /// Everything at one moment; never changed, only replaced.
@@ -92,29 +118,25 @@ impl Snapshot {
 
     /// What is missing from an answer about a range, because a block could not be loaded.
     pub(crate) fn missing(&self, range: TimeRange, matchers: &[Matcher]) -> Vec<String> {
-        let concerns = |it: &&Broken| {
-            let end_ms = it.meta.max_time_ms.saturating_sub(1);
-            let external = it.meta.external_labels().unwrap_or_default();
-            TimeRange::new(it.meta.min_time_ms, end_ms).overlaps(range)
-                && rest_of(matchers, &external).is_some()
-        };
-        let text = |it: &Broken| {
-            format!("{} is missing from the answer: {}", name_of(&it.meta), it.reason)
-        };
-        self.broken.values().filter(concerns).map(text).collect()
+        let concerning = self.broken.iter().filter(|it| it.1.concerns(range, matchers));
+        concerning.map(|(id, broken)| broken.text(*id)).collect()
     }
 
-    /// What `Info` says.
+    /// What `Info` says. Blocks that could not be loaded count: who asks for what they hold has
+    /// to come here to be told that it is missing.
     pub(crate) fn info(&self) -> StoreInfo {
-        let mut by_labels: BTreeMap<&Labels, Vec<(i64, i64)>> = BTreeMap::new();
+        let mut by_labels: BTreeMap<Labels, Vec<(i64, i64)>> = BTreeMap::new();
         for block in self.loaded.values() {
-            let times = (block.meta().min_time_ms, block.meta().max_time_ms);
-            by_labels.entry(block.external()).or_default().push(times);
+            let times_ms = (block.meta().min_time_ms, block.meta().max_time_ms);
+            by_labels.entry(block.external().clone()).or_default().push(times_ms);
+        }
+        for broken in self.broken.values() {
+            by_labels.entry(broken.external()).or_default().push(broken.times_ms());
         }
         let mut tsdbs: Vec<TsdbInfo> = Vec::new();
-        for (labels, mut times) in by_labels.iter().map(|it| (*it.0, it.1.clone())) {
+        for (labels, times) in &mut by_labels {
             times.sort_unstable();
-            for (min_time_ms, max_time_ms) in times {
+            for (min_time_ms, max_time_ms) in times.iter().copied() {
                 match tsdbs.last_mut() {
                     Some(last) if last.labels == *labels && min_time_ms <= last.max_time_ms => {
                         last.max_time_ms = last.max_time_ms.max(max_time_ms);
@@ -128,7 +150,7 @@ impl Snapshot {
         }
         StoreInfo {
             component: "store".to_owned(),
-            label_sets: by_labels.into_keys().cloned().collect(),
+            label_sets: by_labels.into_keys().collect(),
             // An empty store says that it holds nothing, as Thanos does: a range that ends before
             // it begins.
             min_time_ms: tsdbs.iter().map(|it| it.min_time_ms).min().unwrap_or(i64::MAX),

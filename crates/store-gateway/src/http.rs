@@ -26,7 +26,7 @@ async fn list(State(shown): State<Shown>) -> Json<Value> {
     let metas: Vec<Value> =
         now.loaded.values().map(|it| serde_json::to_value(it.meta()).unwrap_or_default()).collect();
     let troubles: Vec<String> =
-        now.broken.values().map(|it| format!("{}: {}", it.meta.ulid, it.reason)).collect();
+        now.broken.iter().map(|(id, it)| format!("{id}: {}", it.reason)).collect();
     let error = (!troubles.is_empty()).then(|| troubles.join("; "));
     Json(json!({
         "status": "success",

@@ -1,6 +1,6 @@
 //! Looks at the bucket again and again, loads what is new and lets go of what is gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,11 +112,9 @@ impl Sync {
                 None => wanted.push(meta),
             }
         }
-        self.keep_unread(&seen, &before, &mut next);
+        self.keep_unread(&seen, &before, &mut next, now_ms);
         self.load(wanted, &before, &mut next).await;
-        if !next.broken.is_empty() {
-            keep_replaced(&seen, &before, &mut next);
-        }
+        self.load_replaced(&seen, &before, &mut next).await;
         self.let_go(&before, &next);
         self.metrics.set_cached_bytes(self.remote.cached_bytes());
         self.metrics.set_loaded(next.loaded.len(), now_ms);
@@ -144,21 +142,53 @@ impl Sync {
         self.told = texts;
     }
 
-    /// Blocks that could not be seen this time: loaded ones stay, unfinished ones are missing.
-    fn keep_unread(&self, seen: &bucket::Snapshot, before: &Snapshot, next: &mut Snapshot) {
-        for (id, block) in &seen.blocks {
-            match &block.state {
-                State::Failed(_) => {
-                    if let Some(loaded) = before.loaded.get(id) {
-                        next.loaded.insert(*id, Arc::clone(loaded));
-                    }
-                }
+    /// Blocks whose meta cannot be read stay when they are loaded, for a block never changes; all
+    /// others that are not whole are missing.
+    fn keep_unread(
+        &self,
+        seen: &bucket::Snapshot,
+        before: &Snapshot,
+        next: &mut Snapshot,
+        now_ms: i64,
+    ) {
+        let filters = self.filters(now_ms);
+        for (id, block) in seen.blocks.iter().filter(|it| !is_left_out(it.1, &filters, now_ms)) {
+            let (meta, reason) = match &block.state {
+                State::Loaded(_) | State::NoMeta => continue,
                 State::Incomplete { meta, missing } => {
                     let reason = format!("the bucket lacks {}", missing.join(", "));
-                    next.broken.insert(*id, Broken { meta: Arc::clone(meta), reason });
+                    (Some(Arc::clone(meta)), reason)
                 }
-                State::Loaded(_) | State::NoMeta | State::Corrupt(_) => {}
+                State::Corrupt(reason) | State::Failed(reason) => {
+                    if let Some(loaded) = before.loaded.get(id) {
+                        next.loaded.insert(*id, Arc::clone(loaded));
+                        continue;
+                    }
+                    let known = before.broken.get(id).and_then(|it| it.meta.clone());
+                    (known, format!("its meta.json cannot be read: {reason}"))
+                }
+            };
+            next.broken.insert(*id, Broken { meta, reason });
+        }
+    }
+
+    /// While a block cannot be loaded, those that it replaces answer: nobody is to miss samples
+    /// that are there. Of them, too, only those are loaded that no other of them replaces.
+    async fn load_replaced(&self, seen: &bucket::Snapshot, before: &Snapshot, next: &mut Snapshot) {
+        // Each round adds blocks to the loaded or to the broken ones, so there is a last one.
+        loop {
+            let mut wanted = replaced(seen, next);
+            wanted.retain(|meta| match before.loaded.get(&meta.ulid) {
+                None => true,
+                Some(block) => {
+                    next.loaded.insert(meta.ulid, Arc::clone(block));
+                    false
+                }
+            });
+            if wanted.is_empty() {
+                return;
             }
+            self.load(wanted, before, next).await;
         }
     }
 
@@ -191,7 +221,7 @@ impl Sync {
                     if error.is_damage() {
                         self.metrics.count_damage(&id.to_string());
                     }
-                    next.broken.insert(id, Broken { meta, reason });
+                    next.broken.insert(id, Broken { meta: Some(meta), reason });
                 }
             }
         }
@@ -231,25 +261,51 @@ impl Sync {
     }
 }
 
-/// While a block cannot be loaded, those that it replaces go on answering: nobody is to miss
-/// samples that are there.
-fn keep_replaced(seen: &bucket::Snapshot, before: &Snapshot, next: &mut Snapshot) {
-    let broken: BTreeMap<BlockId, &Broken> =
-        next.broken.iter().map(|(id, broken)| (*id, broken)).collect();
-    let is_replaced = |block: &Block| {
-        let sources = &block.meta().compaction.sources;
-        broken.values().any(|it| sources.iter().all(|s| it.meta.compaction.sources.contains(s)))
-    };
-    let kept: Vec<(BlockId, Arc<Block>)> = before
-        .loaded
-        .iter()
-        .filter(|(id, block)| {
-            let is_there = seen.blocks.get(id).is_some_and(|it| it.state.meta().is_some());
-            is_there && is_replaced(block)
+/// Whether a block that is not whole would be left out too if it were. Of a meta that cannot be
+/// read nothing is known but when the block was written last.
+fn is_left_out(block: &bucket::Block, filters: &Filters, now_ms: i64) -> bool {
+    let delay_ms = filters.ignore_deletion_marks_delay_ms;
+    if block.deletion.mark().is_some_and(|it| filter::is_mark_older(it, now_ms, delay_ms)) {
+        return true;
+    }
+    match &block.state {
+        State::Loaded(meta) | State::Incomplete { meta, .. } => {
+            !filter::in_time(meta, filters.min_time_ms, filters.max_time_ms)
+                || filter::is_too_fresh(meta, now_ms, filters.consistency_delay_ms)
+        }
+        State::NoMeta | State::Corrupt(_) | State::Failed(_) => {
+            now_ms.saturating_sub(block.modified_ms()) < filters.consistency_delay_ms
+        }
+    }
+}
+
+/// Whole blocks that broken ones replace and that are neither loaded nor broken.
+fn replaced(seen: &bucket::Snapshot, next: &Snapshot) -> Vec<Arc<Meta>> {
+    let broken: Vec<&Meta> = next.broken.values().filter_map(|it| it.meta.as_deref()).collect();
+    if broken.is_empty() {
+        return Vec::new();
+    }
+    let is_open = |id: &BlockId| !next.loaded.contains_key(id) && !next.broken.contains_key(id);
+    let is_replaced = |meta: &Meta| {
+        broken.iter().any(|it| {
+            it.thanos.downsample.resolution_ms == meta.thanos.downsample.resolution_ms
+                && it.thanos.labels == meta.thanos.labels
+                && sources(meta).iter().all(|source| sources(it).contains(source))
         })
-        .map(|(id, block)| (*id, Arc::clone(block)))
-        .collect();
-    for (id, block) in kept {
-        next.loaded.entry(id).or_insert(block);
+    };
+    let whole = seen.blocks.values().filter_map(|it| it.state.meta());
+    let mut found: Vec<Arc<Meta>> =
+        whole.filter(|it| is_open(&it.ulid) && is_replaced(it)).cloned().collect();
+    let loaded = next.loaded.values().map(|it| it.meta());
+    let duplicates = filter::duplicates(loaded.chain(found.iter().map(|it| &**it)));
+    found.retain(|it| !duplicates.contains(&it.ulid));
+    found
+}
+
+/// The blocks whose samples a block has; one that names none is its own.
+fn sources(meta: &Meta) -> &[BlockId] {
+    match &meta.compaction.sources[..] {
+        [] => std::slice::from_ref(&meta.ulid),
+        sources => sources,
     }
 }

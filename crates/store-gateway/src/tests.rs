@@ -31,6 +31,8 @@ struct Fixture {
     chunk_samples: usize,
     /// Whether metas tell far too small sizes of entries and chunks.
     has_wrong_sizes: bool,
+    /// The blocks that those replace which are written now.
+    sources: Vec<BlockId>,
 }
 
 /// A series of a block: its own labels and the times of its samples.
@@ -43,7 +45,14 @@ impl Fixture {
         let bucket = Arc::new(MemoryStore::new("test", environment(&context)));
         let faulty = Arc::new(Faulty::new(Arc::clone(&bucket) as SharedStore, 7));
         let parts = parts(&faulty, &context, home.path(), &[]);
-        Fixture { bucket, faulty, parts, home, chunk_samples: 7, has_wrong_sizes: false }
+        let (chunk_samples, has_wrong_sizes, sources) = (7, false, Vec::new());
+        Fixture { bucket, faulty, parts, home, chunk_samples, has_wrong_sizes, sources }
+    }
+
+    /// The gateway anew, with what the last one left on the disk.
+    fn restart(&mut self, flags: &[&str]) {
+        let context = Context::of_this_machine("store").unwrap();
+        self.parts = parts(&self.faulty, &context, self.home.path(), flags);
     }
 
     /// Writes a block and puts it into the bucket.
@@ -69,6 +78,9 @@ impl Fixture {
         let mut meta = Meta::of_head(id, start, end);
         let labels = external.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         meta.thanos.labels = labels.collect();
+        if !self.sources.is_empty() {
+            meta.compaction.sources = self.sources.clone();
+        }
         let symbols: std::collections::BTreeSet<&str> =
             series.iter().flat_map(|it| it.0.iter()).flat_map(|it| [it.0, it.1]).collect();
         let (home, budget) = (self.home.path(), Budget::unlimited());
@@ -206,6 +218,12 @@ async fn a_damaged_index_is_named_and_the_other_blocks_answer() {
         warnings[0].contains(&bad.to_string()) && warnings[0].contains("index"),
         "{warnings:?}"
     );
+    // It is told of, so that whoever looks for what it holds comes here.
+    let info = fixture.parts.store.info();
+    let sets = ["bad", "good"].map(|it| labels(&[("cluster", it)]));
+    assert_eq!(info.label_sets, sets);
+    assert!(info.tsdbs.iter().any(|it| it.labels == sets[0] && it.min_time_ms == BLOCK_MS));
+    assert_eq!(info.max_time_ms, 2 * BLOCK_MS);
     // Who cannot live with a part is told so.
     let mut strict = request.clone();
     strict.partial_response = PartialResponse::Abort;
@@ -253,9 +271,7 @@ async fn a_damaged_local_index_header_is_made_again() {
         let mut bytes = whole.clone();
         bytes[damage] ^= 0x11;
         std::fs::write(&path, &bytes).unwrap();
-        let context = Context::of_this_machine("store").unwrap();
-        let parts = parts(&fixture.faulty, &context, fixture.home.path(), &[]);
-        fixture.parts = parts;
+        fixture.restart(&[]);
         fixture.sync().await;
         let request = SeriesRequest::new(TimeRange::ALL, all_names());
         assert_eq!(fixture.read(request).await.unwrap().0.len(), 5);
@@ -345,9 +361,7 @@ async fn a_small_budget_is_an_error_and_not_a_part_of_the_answer() {
 #[tokio::test]
 async fn a_stream_that_waits_keeps_no_other_from_reading() {
     let mut fixture = Fixture::new();
-    let flags = ["--store.grpc.series-max-concurrency=2"];
-    let context = Context::of_this_machine("store").unwrap();
-    fixture.parts = parts(&fixture.faulty, &context, fixture.home.path(), &flags);
+    fixture.restart(&["--store.grpc.series-max-concurrency=2"]);
     fixture.add(1, &[("m", "x")], &sample_series(0)).await;
     fixture.add(2, &[("m", "y")], &sample_series(0)).await;
     fixture.sync().await;
@@ -400,4 +414,76 @@ async fn lengths_and_places_that_cannot_be_cost_only_what_has_them() {
     let ranges = [5..7, far..far + 10, 8..100];
     let fetched = fixture.parts.store.remote.fetch(&file, &ranges, &budget).await.unwrap();
     assert_eq!(fetched.parts, [&b"is"[..], b"", b"there"]);
+}
+
+#[tokio::test]
+async fn a_block_whose_meta_cannot_be_read_is_missing_from_every_answer() {
+    let mut fixture = Fixture::new();
+    let good = fixture.add(1, &[("cluster", "good")], &sample_series(0)).await;
+    fixture.sync().await;
+    let bad = fixture.add(2, &[("cluster", "bad")], &sample_series(BLOCK_MS)).await;
+    for id in [good, bad] {
+        fixture.bucket.put(&format!("{id}/meta.json"), Bytes::from_static(b"{")).await.unwrap();
+    }
+    fixture.sync().await;
+    // A block that is loaded already stays.
+    let (read, warnings) = fixture.read(everything()).await.unwrap();
+    assert_eq!((read.len(), warnings.len()), (5, 1), "{warnings:?}");
+    assert!(
+        warnings[0].contains(&bad.to_string()) && warnings[0].contains("meta.json"),
+        "{warnings:?}"
+    );
+    let info = fixture.parts.store.info();
+    assert!(info.label_sets.contains(&Labels::empty()), "{info:?}");
+    assert_eq!((info.min_time_ms, info.max_time_ms), (i64::MIN, i64::MAX));
+    // So does one whose meta cannot be fetched, and one that is new then is missing.
+    let late = fixture.add(3, &[("cluster", "late")], &sample_series(0)).await;
+    fixture.faulty.add(Fault { operation: Some(Operation::Get), ..Fault::new(Trigger::From(1)) });
+    fixture.sync().await;
+    let (read, warnings) = fixture.read(everything()).await.unwrap();
+    assert_eq!((read.len(), warnings.len()), (5, 2), "{warnings:?}");
+    assert!(warnings.iter().any(|it| it.contains(&late.to_string())), "{warnings:?}");
+    // A damaged block that is to be deleted for long would not be served if it were whole.
+    fixture.faulty.heal();
+    let mark = format!(r#"{{"id":"{bad}","version":1,"deletion_time":1,"details":""}}"#);
+    let key = format!("{bad}/deletion-mark.json");
+    fixture.bucket.put(&key, Bytes::from(mark)).await.unwrap();
+    fixture.sync().await;
+    let (read, warnings) = fixture.read(everything()).await.unwrap();
+    assert_eq!((read.len(), warnings.len()), (10, 0), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn blocks_answer_while_the_one_that_replaces_them_cannot_be_loaded() {
+    let mut fixture = Fixture::new();
+    let (early, late) = (sample_series(0), sample_series(BLOCK_MS));
+    let first = fixture.add(1, &[("m", "x")], &early).await;
+    let second = fixture.add(2, &[("m", "x")], &late).await;
+    // One that replaces both, and one that replaces all.
+    fixture.sources = vec![first, second];
+    let replaced = fixture.add(3, &[("m", "x")], &sample_series(0)).await;
+    fixture.sources.push(fixture.add(4, &[("m", "y")], &sample_series(0)).await);
+    let whole = fixture.add(5, &[("m", "x")], &sample_series(0)).await;
+    fixture.damage(&format!("{whole}/index"), 20).await;
+    fixture.sync().await;
+    let ids = |fixture: &Fixture| -> Vec<BlockId> {
+        fixture.parts.store.blocks.now().loaded.keys().copied().collect()
+    };
+    assert!(ids(&fixture).contains(&replaced) && !ids(&fixture).contains(&first));
+    // The one in between cannot be loaded either.
+    fixture.damage(&format!("{replaced}/index"), 20).await;
+    std::fs::remove_dir_all(fixture.home.path().join("data")).unwrap();
+    std::fs::create_dir(fixture.home.path().join("data")).unwrap();
+    fixture.restart(&[]);
+    fixture.sync().await;
+    assert!(ids(&fixture).contains(&first) && ids(&fixture).contains(&second));
+    let mut request = everything();
+    request.matchers.push(Matcher::equal("m", "x"));
+    let (read, warnings) = fixture.read(request).await.unwrap();
+    assert_eq!(read.len(), 5);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    // Repaired, it answers alone again.
+    fixture.damage(&format!("{whole}/index"), 20).await;
+    fixture.sync().await;
+    assert!(ids(&fixture).contains(&whole) && !ids(&fixture).contains(&first));
 }
