@@ -23,6 +23,10 @@ pub trait Mark: Serialize + DeserializeOwned + Send + Sync {
     fn id(&self) -> BlockId;
     /// Version of the format.
     fn version(&self) -> u32;
+    /// What makes a mark meaningless although it can be decoded; none when it is sound.
+    fn defect(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The block is to be deleted, some time after the mark.
@@ -99,6 +103,14 @@ impl Mark for DeletionMark {
 
     fn version(&self) -> u32 {
         self.version
+    }
+
+    /// Without a time a mark would be older than every delay, and its block be deleted at once.
+    fn defect(&self) -> Option<String> {
+        (self.deletion_time_s <= 0).then(|| {
+            let time_s = self.deletion_time_s;
+            format!("deletion_time is {time_s} or absent, so that the mark has no age")
+        })
     }
 }
 
@@ -177,7 +189,8 @@ pub async fn write<M: Mark>(store: &dyn ObjectStore, mark: &M) -> Result<bool> {
 /// Decodes the mark of an object as Go decodes it: keys in any case, nulls as absent.
 ///
 /// # Errors
-/// For a mark of another version; what is no mark at all is [`Found::Unreadable`].
+/// For a mark of another version; what is no mark at all, and a deletion mark without a time, is
+/// [`Found::Unreadable`].
 pub fn decode<M: Mark>(key: &str, bytes: &[u8]) -> Result<Found<M>> {
     let read = serde_json::from_slice::<Map<String, Value>>(bytes).and_then(|object| {
         let object = object.into_iter().filter(|(_, value)| !value.is_null());
@@ -186,8 +199,10 @@ pub fn decode<M: Mark>(key: &str, bytes: &[u8]) -> Result<Found<M>> {
         M::deserialize(Value::Object(object))
     });
     match read {
-        Ok(mark) if mark.version() == VERSION => Ok(Found::Mark(mark)),
-        Ok(mark) => Err(Error::MarkVersion { key: key.to_owned(), version: mark.version() }),
+        Ok(mark) if mark.version() != VERSION => {
+            Err(Error::MarkVersion { key: key.to_owned(), version: mark.version() })
+        }
+        Ok(mark) => Ok(mark.defect().map_or(Found::Mark(mark), Found::Unreadable)),
         Err(error) => Ok(Found::Unreadable(error.to_string())),
     }
 }

@@ -22,14 +22,17 @@ pub struct Cleaned {
 }
 
 /// Whether a block is an upload that was given up. One that is marked for deletion is not: its
-/// deletion goes on by the mark.
+/// deletion goes on by the mark. Where the store tells no times, nothing was given up.
 pub fn is_given_up(block: &Block, now_ms: i64) -> bool {
+    let modified_ms = block.modified_ms();
     matches!(block.state, State::NoMeta)
         && block.deletion.mark().is_none()
-        && now_ms.saturating_sub(block.modified_ms()) > GIVEN_UP_AFTER_MS
+        && modified_ms > 0
+        && now_ms.saturating_sub(modified_ms) > GIVEN_UP_AFTER_MS
 }
 
-/// Deletes the uploads that were given up.
+/// Deletes the uploads that were given up. Their age is by the store's clock, so `now_ms` must be
+/// of a clock that agrees with it: see [`crate::clock::compare`].
 pub async fn clean(store: &dyn ObjectStore, snapshot: &Snapshot, now_ms: i64) -> Cleaned {
     let mut cleaned = Cleaned::default();
     let given_up = snapshot.blocks.iter().filter(|(_, block)| is_given_up(block, now_ms));

@@ -99,8 +99,49 @@ pub async fn upload(
     Ok(Uploaded { meta, is_new: true })
 }
 
+/// Uploads a block where it is not in the bucket yet, and then looks at the bucket anew: the block
+/// must be visible, and every file that its meta names and every file that is here must be there
+/// in its size. What a local block needs before it may go.
+///
+/// # Errors
+/// As [`upload`]; [`Error::Unverified`] when the block is not visible after all, and
+/// [`Error::Incomplete`] names what is missing.
+pub async fn upload_verified(
+    store: &dyn ObjectStore,
+    block: LocalBlock<'_>,
+    stamp: Stamp<'_>,
+) -> Result<Uploaded> {
+    let Uploaded { meta, is_new } = upload(store, block, stamp).await?;
+    let id = meta.ulid;
+    let Some(meta) = fetch_meta(store, id).await? else {
+        let (key, reason) = (layout::meta_key(id), "it is not there after the upload".to_owned());
+        return Err(Error::Unverified { key, reason });
+    };
+    let listed = layout::list_block(store, id).await?;
+    let mut missing = missing_files(&meta, &listed);
+    // A meta may name no files, or not all: what is here is what must not be lost.
+    for file in local_files(block)? {
+        let stored = listed.iter().find(|it| it.path == file.name);
+        let is_named = meta.thanos.files.iter().any(|it| it.rel_path == file.name);
+        match stored.map(|it| it.size_bytes) {
+            Some(size_bytes) if size_bytes == file.size_bytes => {}
+            Some(size_bytes) => {
+                let (name, here_bytes) = (file.name, file.size_bytes);
+                missing.push(format!("{name} ({size_bytes} bytes, {here_bytes} on the disk)"));
+            }
+            // Named already.
+            None if is_named || missing.contains(&file.name) => {}
+            None => missing.push(file.name),
+        }
+    }
+    match missing.is_empty() {
+        true => Ok(Uploaded { meta, is_new }),
+        false => Err(Error::Incomplete { id, missing }),
+    }
+}
+
 /// Checks that a block is visible in the bucket with all its files in their sizes, and answers its
-/// meta; none when it is not visible. What local data needs before it may go.
+/// meta; none when it is not visible. Whoever has the block on a disk uses [`upload_verified`].
 ///
 /// # Errors
 /// When the bucket fails; [`Error::Incomplete`] names what is missing.

@@ -72,6 +72,16 @@ async fn only_uploads_that_were_given_up_are_cleaned() {
     assert!(cleaned.deleted.is_empty(), "the upload went on since the listing: {cleaned:?}");
 }
 
+#[tokio::test]
+async fn nothing_was_given_up_where_the_store_tells_no_times() {
+    let store = Clock::at(0).store();
+    store.put(&format!("{}/index", id(1)), "x".into()).await.unwrap();
+    let snapshot = View::new(4).sync(&*store).await.unwrap();
+    let cleaned = partial::clean(&*store, &snapshot, NOW_MS).await;
+    assert!(cleaned.deleted.is_empty() && cleaned.failed.is_empty(), "{cleaned:?}");
+    assert_eq!(store.contents().len(), 1);
+}
+
 async fn upload(store: &dyn ObjectStore, directory: &std::path::Path, labels: &model::Labels) {
     bucket::upload::upload(store, block(directory), stamp(labels)).await.unwrap();
 }

@@ -81,7 +81,8 @@ proptest! {
         }
         for (at, meta) in kept.iter().enumerate() {
             let others = kept.iter().enumerate().filter(|(other, _)| *other != at);
-            let is_needed = others.into_iter().all(|(_, it)| !sources(it).is_superset(&sources(meta)));
+            let is_needed =
+                others.into_iter().all(|(_, it)| !sources(it).is_superset(&sources(meta)));
             prop_assert!(is_needed, "{}", meta.ulid);
         }
     }

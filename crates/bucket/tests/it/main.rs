@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail loudly")]
 #![expect(clippy::disallowed_methods, reason = "tests prepare blocks and read golden data")]
 
+mod clock;
 mod crash;
 mod deletion;
 mod filters;
 mod marks;
 mod uploads;
+mod vanishing;
 mod views;
 
 use std::path::{Path, PathBuf};

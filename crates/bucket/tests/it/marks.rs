@@ -61,6 +61,33 @@ async fn a_mark_is_written_once() {
 }
 
 #[tokio::test]
+async fn a_deletion_mark_without_a_time_is_none_and_is_named() {
+    let store = Clock::at(NOW_MS).store();
+    let key = layout::key(id(1), layout::DELETION_MARK);
+    let meta = tsdb_core::block::Meta::of_head(id(1), NOW_MS - 1, NOW_MS);
+    store.put(&layout::meta_key(id(1)), meta.encode().into()).await.unwrap();
+    store.put(&layout::index_key(id(1)), "index".into()).await.unwrap();
+    for time in ["", r#","deletion_time":0"#, r#","deletion_time":null"#, r#","deletion_time":-5"#]
+    {
+        let text = format!(r#"{{"id":"{}","version":1{time}}}"#, id(1));
+        store.put(&key, text.clone().into()).await.unwrap();
+        let found = marker::read::<DeletionMark>(&*store, id(1)).await.unwrap();
+        assert!(matches!(&found, Found::Unreadable(it) if it.contains("deletion_time")), "{text}");
+        let snapshot = bucket::View::new(1).sync(&*store).await.unwrap();
+        assert!(snapshot.troubles.iter().any(|it| it.text.contains(&key)), "{snapshot:?}");
+        let filters = bucket::filter::Filters::after_deletion_marks(86_400_000);
+        let served = bucket::filter::apply(&snapshot, &filters, NOW_MS);
+        assert!(served.kept.contains_key(&id(1)), "a block is served on: {text}");
+    }
+    let other = format!(r#"{{"id":"{}","version":2}}"#, id(1));
+    let error = marker::decode::<DeletionMark>("k", other.as_bytes()).unwrap_err();
+    assert!(matches!(error, Error::MarkVersion { version: 2, .. }), "{error}");
+    let other = format!(r#"{{"id":"{}","version":1}}"#, id(1));
+    let found = marker::decode::<NoCompactMark>("k", other.as_bytes()).unwrap();
+    assert!(found.mark().is_some(), "the other marks have no delay");
+}
+
+#[tokio::test]
 async fn keys_in_any_case_and_huge_objects() {
     let text = format!(r#"{{"ID":"{}","Version":1,"details":null,"Deletion_Time":5}}"#, id(1));
     let found = marker::decode::<DeletionMark>("k", text.as_bytes()).unwrap();

@@ -1,10 +1,11 @@
 //! A block is shipped once, whole, with the meta that Thanos expects.
 
-use bucket::{Error, upload};
+use bucket::{Error, layout, upload};
 use model::Labels;
 use objstore::{ObjectStore, md5_hex};
 use tsdb_core::block::Meta;
 
+use crate::vanishing::Vanishing;
 use crate::{Clock, NOW_MS, block, id, labels, local_block, stamp};
 
 #[tokio::test]
@@ -95,6 +96,46 @@ async fn verification_names_what_is_missing() {
     let error = upload::verify(&*store, id(1)).await.unwrap_err();
     let Error::Incomplete { missing, .. } = &error else { panic!("{error:?}") };
     assert_eq!(missing[..], ["chunks/000002 (5 of 500 bytes)", "index"]);
+}
+
+#[tokio::test]
+async fn a_verified_upload_is_whole_in_the_bucket_by_the_files_that_are_here() {
+    let (scratch, store) = (tempfile::tempdir().unwrap(), Clock::at(NOW_MS).store());
+    let (directory, labels) = (local_block(&scratch, id(1)), labels());
+    let ship = async || upload::upload_verified(&*store, block(&directory), stamp(&labels)).await;
+    let first = ship().await.unwrap();
+    assert!(first.is_new);
+    let second = ship().await.unwrap();
+    assert_eq!((second.is_new, &second.meta), (false, &first.meta));
+
+    let chunk = format!("{}/chunks/000002", id(1));
+    store.delete(&chunk).await.unwrap();
+    let missing = async || match ship().await.unwrap_err() {
+        Error::Incomplete { missing, .. } => missing,
+        error => panic!("{error:?}"),
+    };
+    assert_eq!(missing().await, ["chunks/000002"]);
+    // A meta that names no files, as Prometheus writes it, hides nothing either.
+    let mut meta = first.meta;
+    meta.thanos.files.clear();
+    store.put(&layout::meta_key(id(1)), meta.encode().into()).await.unwrap();
+    assert!(upload::verify(&*store, id(1)).await.unwrap().is_some());
+    assert_eq!(missing().await, ["chunks/000002"]);
+    store.put(&chunk, "short".into()).await.unwrap();
+    assert_eq!(missing().await, ["chunks/000002 (5 bytes, 500 on the disk)"]);
+    store.put(&chunk, vec![2; 500].into()).await.unwrap();
+    assert!(!ship().await.unwrap().is_new);
+}
+
+#[tokio::test]
+async fn a_block_that_is_gone_behind_its_upload_is_not_verified() {
+    let (scratch, memory) = (tempfile::tempdir().unwrap(), Clock::at(NOW_MS).store());
+    let (directory, labels) = (local_block(&scratch, id(1)), labels());
+    let store = Vanishing::new(memory);
+    let error = upload::upload_verified(&store, block(&directory), stamp(&labels)).await;
+    let error = error.unwrap_err();
+    assert!(matches!(&error, Error::Unverified { key, .. } if *key == layout::meta_key(id(1))));
+    assert!(error.is_transient(), "the next round uploads again");
 }
 
 #[tokio::test]
