@@ -6,7 +6,7 @@
 mod protobuf;
 
 use model::{BudgetExceeded, Reservation, Sample};
-use tsdb_core::db::{LabelDecoder, WriteSeries};
+use tsdb_core::db::{LabelDecoder, Refused, WriteSeries};
 
 use crate::decode::protobuf::{Fields, Value};
 
@@ -29,12 +29,17 @@ const SAMPLE_TIMESTAMP: u32 = 2;
 /// Most bytes that snappy can make of one: a copy of 64 bytes takes three.
 const SNAPPY_RATIO_MAX: u64 = 22;
 
-/// Memory is asked for this many elements at a time.
-const HELD_SERIES: usize = 256;
-const HELD_SAMPLES: usize = 1024;
-/// What an element takes in memory on its way into the head, with what is noted of its fate.
-const SERIES_BYTES: usize = size_of::<WriteSeries<'_>>() + 96;
-const SAMPLE_BYTES: usize = size_of::<Sample>() + 64;
+/// Most series of a request: far more than any sender puts into one, and far fewer than would fit
+/// into its bytes if most of them were empty.
+pub const SERIES_MAX: usize = 1 << 19;
+
+/// What an element takes in memory on its way into the head: itself, what the head notes on the
+/// way to it (a hash of 16 bytes, where it is, and in which order it is visited), and what is
+/// noted when it is refused, in a vector that may hold twice its content.
+const SERIES_BYTES: usize = size_of::<WriteSeries<'_>>() + 64 + 2 * size_of::<Refused>();
+const SAMPLE_BYTES: usize = size_of::<Sample>() + 2 * size_of::<Refused>();
+/// Samples that there is room for at first, beyond one for each series.
+const SAMPLES_MIN: usize = 64;
 
 /// Why a body is not a write request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +58,9 @@ pub enum DecodeError {
         /// The bound.
         bytes_max: u64,
     },
+    /// More series than a request may have.
+    #[error("the request has more than {SERIES_MAX} series; send fewer at a time")]
+    TooManySeries,
     /// Not a protobuf message of the expected form.
     #[error("malformed write request: {reason} at byte {offset} of the unpacked body")]
     Protobuf {
@@ -108,7 +116,7 @@ fn snappy(error: &snap::Error) -> DecodeError {
 /// What a request holds, borrowed from its bytes.
 #[derive(Debug, Default)]
 pub struct WriteRequest<'a> {
-    /// The series, those without samples among them.
+    /// The series, those without samples among them; those with nothing at all are left out.
     pub series: Vec<WriteSeries<'a>>,
     /// The float samples of all series.
     pub samples: Vec<Sample>,
@@ -119,29 +127,59 @@ pub struct WriteRequest<'a> {
 }
 
 /// Walks a request. `held` is made to hold what the walk makes of it: an empty series takes two
-/// bytes as it is sent and far more once it was walked.
+/// bytes as it is sent and far more once it was walked. The series are counted first, so that
+/// room for them is asked for and taken once.
 ///
 /// # Errors
 /// When it is not one, or there is no memory for it; nothing of it is used then.
 pub fn walk<'a>(bytes: &'a [u8], held: &mut Reservation) -> Result<WriteRequest<'a>, DecodeError> {
+    let series_count = count_series(bytes)?;
+    held.grow(series_count * SERIES_BYTES)?;
     let mut request = WriteRequest::default();
-    let mut is_version_2 = false;
+    request.series.reserve_exact(series_count);
     let mut fields = Fields::new(bytes, 0);
     while let Some((number, value)) = fields.next()? {
         if number == REQUEST_TIMESERIES {
             let (series, offset) = value.bytes()?;
-            if request.series.len().is_multiple_of(HELD_SERIES) {
-                held.grow(HELD_SERIES * SERIES_BYTES)?;
+            if !series.is_empty() {
+                walk_series(series, offset, (&mut request, held))?;
             }
-            walk_series(series, offset, (&mut request, held))?;
+        }
+    }
+    Ok(request)
+}
+
+/// Counts the series that are not empty; looks at the outermost fields alone.
+fn count_series(bytes: &[u8]) -> Result<usize, DecodeError> {
+    let (mut series_count, mut has_series, mut is_version_2) = (0, false, false);
+    let mut fields = Fields::new(bytes, 0);
+    while let Some((number, value)) = fields.next()? {
+        if number == REQUEST_TIMESERIES {
+            has_series = true;
+            series_count += usize::from(!value.bytes()?.0.is_empty());
         } else if REQUEST_OF_VERSION_2.contains(&number) {
             is_version_2 = true;
         }
     }
-    if is_version_2 && request.series.is_empty() {
+    if is_version_2 && !has_series {
         return Err(DecodeError::Version2);
     }
-    Ok(request)
+    if series_count > SERIES_MAX {
+        return Err(DecodeError::TooManySeries);
+    }
+    Ok(series_count)
+}
+
+/// Makes room for one more sample; what a vector that grows will hold is asked for before.
+#[inline]
+fn make_room(request: &mut WriteRequest<'_>, held: &mut Reservation) -> Result<(), DecodeError> {
+    let (length, capacity) = (request.samples.len(), request.samples.capacity());
+    if length == capacity {
+        let more = capacity.max(request.series.capacity()).max(SAMPLES_MIN);
+        held.grow(more * SAMPLE_BYTES)?;
+        request.samples.reserve_exact(more);
+    }
+    Ok(())
 }
 
 fn walk_series<'a>(
@@ -169,9 +207,7 @@ fn walk_series<'a>(
             }
             SERIES_SAMPLES => {
                 let (sample, offset) = value.bytes()?;
-                if request.samples.len().is_multiple_of(HELD_SAMPLES) {
-                    held.grow(HELD_SAMPLES * SAMPLE_BYTES)?;
-                }
+                make_room(request, held)?;
                 request.samples.push(walk_sample(sample, offset)?);
             }
             SERIES_EXEMPLARS => {
@@ -190,14 +226,18 @@ fn walk_series<'a>(
         _ => bytes,
     };
     let index = count(request.series.len())?;
+    let sample_count = count(request.samples.len())? - sample_start;
     if histogram_count > 0 {
         request.histograms.push((index, histogram_count));
+    } else if labels_start.is_none() && sample_count == 0 {
+        // Nothing that could be taken or refused.
+        return Ok(());
     }
     request.series.push(WriteSeries {
         raw_labels,
         is_cacheable: is_contiguous && labels_start.is_some(),
         sample_start,
-        sample_count: count(request.samples.len())? - sample_start,
+        sample_count,
     });
     Ok(())
 }

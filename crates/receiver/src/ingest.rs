@@ -17,8 +17,12 @@ use crate::status::{self, WriteError};
 
 /// How often a committer without work looks whether it is to stop.
 const IDLE: Duration = Duration::from_millis(100);
-/// How long a rebuild that failed is waited for before the next one.
+/// How long is waited after a rebuild that failed, or that was followed by a failure, before the
+/// next one; twice as long each time, up to the bound.
 const REBUILD_PAUSE: Duration = Duration::from_secs(1);
+const REBUILD_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A log that worked for so long after a rebuild failed for a new reason.
+const REBUILD_HELD: Duration = Duration::from_mins(2);
 /// Damaged spans and problems that are logged one by one.
 const LOGGED_MAX: usize = 50;
 
@@ -52,6 +56,44 @@ pub(crate) struct Committer {
     context: Context,
     woken: Receiver<()>,
     commits: watch::Sender<u64>,
+}
+
+/// How long to wait before the next rebuild.
+///
+/// A disk that is full lets a rebuild succeed and the first write after it fail: without a pause
+/// the whole log would be read again and again.
+#[derive(Debug, Default)]
+struct Pauses {
+    /// The pause before the next rebuild, if it comes soon.
+    next: Duration,
+    /// When the last one succeeded.
+    rebuilt_at: Duration,
+}
+
+impl Pauses {
+    /// The pause before a rebuild that a failure at `now` asks for.
+    fn of_failure(&mut self, now: Duration) -> Duration {
+        if now.saturating_sub(self.rebuilt_at) >= REBUILD_HELD {
+            self.next = Duration::ZERO;
+        }
+        self.take()
+    }
+
+    /// The pause after a rebuild that failed.
+    fn of_failed_rebuild(&mut self) -> Duration {
+        self.next = self.next.max(REBUILD_PAUSE);
+        self.take()
+    }
+
+    fn succeeded(&mut self, now: Duration) {
+        self.rebuilt_at = now;
+    }
+
+    fn take(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).clamp(REBUILD_PAUSE, REBUILD_PAUSE_MAX);
+        pause
+    }
 }
 
 /// The two ends around an engine.
@@ -105,7 +147,9 @@ struct Asking {
 impl Asking {
     /// Asks the disk. Blocking.
     fn finish(mut self, ingest: &Ingest) -> Result<(Ticket, Option<WriteError>), WriteError> {
-        // Walking it again costs less than keeping what borrows from it.
+        // Walking it again costs less than keeping what borrows from it. What the first walk held
+        // is no longer there.
+        self.held.resize_unchecked(self.unpacked.len());
         let request = decode::walk(&self.unpacked, &mut self.held)?;
         let batch = batch_of(&self.tenant, &request, self.latest_ms);
         let (outcome, ticket) = ingest.engine.finish_append(&batch, self.appended)?;
@@ -204,6 +248,7 @@ impl Committer {
     }
 
     fn run(self) -> anyhow::Result<()> {
+        let mut pauses = Pauses::default();
         loop {
             let is_stopping = self.context.tasks.is_stopping();
             // Nobody waits for the time-out: it is there to notice the end.
@@ -221,7 +266,7 @@ impl Committer {
             }
             self.commits.send_modify(|it| *it += 1);
             if self.engine.has_failed() {
-                self.rebuild();
+                self.rebuild(&mut pauses);
             }
             if is_stopping {
                 return Ok(());
@@ -230,30 +275,45 @@ impl Committer {
     }
 
     /// Reads the head back until that succeeds or the process stops.
-    fn rebuild(&self) {
+    fn rebuild(&self, pauses: &mut Pauses) {
         self.metrics.log_failures.inc();
         self.context.readiness.set_not_ready("the log failed and is being read again from disk");
+        let mut pause = pauses.of_failure(self.context.clock.monotonic());
         loop {
+            if !pause.is_zero() {
+                info!(seconds = pause.as_secs(), "waiting before the log is read again");
+            }
+            if !self.wait(pause) {
+                return;
+            }
             match self.engine.rebuild() {
                 Ok(report) => {
                     log_report(&report, &self.metrics);
                     info!(series = report.series, "the log was read again, writes are taken");
+                    pauses.succeeded(self.context.clock.monotonic());
                     self.context.readiness.set_ready();
                     return;
                 }
-                Err(failure) => error!("the log cannot be read again, next try in 1s: {failure}"),
+                Err(failure) => {
+                    error!("the log cannot be read again, it is tried again: {failure}")
+                }
             }
+            pause = pauses.of_failed_rebuild();
+        }
+    }
+
+    /// Waits; false when it is time to stop.
+    fn wait(&self, pause: Duration) -> bool {
+        let until = self.context.clock.monotonic() + pause;
+        while self.context.clock.monotonic() < until {
             // Waiting senders are told at once; they come again later.
             self.commits.send_modify(|it| *it += 1);
-            let tasks = &self.context.tasks;
-            let until = self.context.clock.monotonic() + REBUILD_PAUSE;
-            while self.context.clock.monotonic() < until {
-                if tasks.is_stopping() {
-                    return;
-                }
-                let _reason = self.woken.recv_timeout(IDLE);
+            if self.context.tasks.is_stopping() {
+                return false;
             }
+            let _reason = self.woken.recv_timeout(IDLE);
         }
+        true
     }
 }
 
@@ -290,5 +350,31 @@ pub(crate) fn log_report(report: &OpenReport, metrics: &Metrics) {
             frames = report.frames_unknown,
             "the log holds records that this version cannot read"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_fails_again_and_again_is_read_less_and_less_often() {
+        let mut pauses = Pauses::default();
+        let mut now = Duration::from_secs(10);
+        let mut seconds = Vec::new();
+        for _ in 0..8 {
+            seconds.push(pauses.of_failure(now).as_secs());
+            now += Duration::from_millis(50);
+            pauses.succeeded(now);
+        }
+        assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 30, 30]);
+        // A log that worked for a while is read at once.
+        now += REBUILD_HELD;
+        assert_eq!(pauses.of_failure(now), Duration::ZERO);
+        // A rebuild that fails is never tried again without a pause.
+        let mut pauses = Pauses::default();
+        assert_eq!(pauses.of_failure(now), Duration::ZERO);
+        assert_eq!(pauses.of_failed_rebuild(), Duration::from_secs(1));
+        assert_eq!(pauses.of_failed_rebuild(), Duration::from_secs(2));
     }
 }

@@ -5,6 +5,7 @@
 //! takes them to the bucket, and `store` serves head and local blocks.
 
 mod config;
+mod damages;
 pub mod decode;
 mod http;
 mod ingest;
@@ -115,6 +116,7 @@ impl Service for Receiver {
             clock: Arc::clone(&context.clock),
             parallel: config.upload_parallel,
             retention: config.tsdb.retention,
+            tasks: context.tasks.clone(),
             verified: Mutex::default(),
         });
         let requests = budget.child("write requests", budget.limit_bytes() / REQUESTS_SHARE);
@@ -131,7 +133,8 @@ impl Service for Receiver {
         };
         let remote_write_address =
             daemon::http::serve(&context, &config.remote_write, http::routes(receive)).await?;
-        let series = ReceiveStore { engine, tenancy, tasks: context.tasks.clone() };
+        let late_ms = config.tsdb.block_ms / 2;
+        let series = ReceiveStore { engine, tenancy, tasks: context.tasks.clone(), late_ms };
         let calls = CallBudget {
             call_bytes_max: budget.limit_bytes() / CALL_SHARE,
             budget: budget.child("store calls", budget.limit_bytes() / 2),

@@ -1,5 +1,9 @@
 //! The metrics of the receiver, under the names of Thanos and Prometheus where they have one.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +16,12 @@ const WRITE_BUCKETS: [f64; 9] = [0.0, 5.0, 10.0, 25.0, 100.0, 500.0, 1000.0, 500
 /// Seconds of a group commit: from a fast disk to one that is in trouble.
 const COMMIT_BUCKETS_SECONDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 2.0];
 
+/// Tenants that have metrics of their own; writes of all others are counted together, because a
+/// sender may make up as many names as it likes.
+const TENANTS_MAX: usize = 1000;
+/// Stands for the tenants beyond the bound.
+const OTHER_TENANTS: &str = "other";
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WriteLabels {
     code: u16,
@@ -23,6 +33,8 @@ struct WriteLabels {
 pub(crate) struct Metrics {
     write_samples: Family<WriteLabels, Histogram>,
     write_timeseries: Family<WriteLabels, Histogram>,
+    /// The tenants that have metrics of their own.
+    tenants: Arc<RwLock<HashSet<String>>>,
     pub(crate) head_series: Gauge,
     pub(crate) samples_appended: Counter,
     pub(crate) samples_refused: Counter,
@@ -48,6 +60,7 @@ impl Metrics {
         Metrics {
             write_samples: Family::new_with_constructor(of_write as fn() -> Histogram),
             write_timeseries: Family::new_with_constructor(of_write as fn() -> Histogram),
+            tenants: Arc::default(),
             head_series: Gauge::default(),
             samples_appended: Counter::default(),
             samples_refused: Counter::default(),
@@ -162,8 +175,44 @@ impl Metrics {
     /// Notes an answered write.
     #[expect(clippy::cast_precision_loss, reason = "counts of a request are far below 2^53")]
     pub(crate) fn wrote(&self, code: u16, tenant: &str, series: usize, samples: usize) {
-        let labels = WriteLabels { code, tenant: tenant.to_owned() };
+        let labels = WriteLabels { code, tenant: self.name_of(tenant).to_owned() };
         self.write_samples.get_or_create(&labels).observe(samples as f64);
         self.write_timeseries.get_or_create(&labels).observe(series as f64);
+    }
+
+    /// The name under which a tenant is counted.
+    fn name_of<'a>(&self, tenant: &'a str) -> &'a str {
+        if self.tenants.read().contains(tenant) {
+            return tenant;
+        }
+        let mut tenants = self.tenants.write();
+        if tenants.len() < TENANTS_MAX {
+            tenants.insert(tenant.to_owned());
+        }
+        if tenants.contains(tenant) { tenant } else { OTHER_TENANTS }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_made_up_take_no_memory_without_bound() {
+        let metrics = Metrics::new();
+        for index in 0..TENANTS_MAX + 50 {
+            metrics.wrote(204, &format!("t{index}"), 1, 1);
+        }
+        metrics.wrote(204, "t0", 1, 1);
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let counts = "thanos_receive_write_samples_count{";
+        assert_eq!(text.matches(counts).count(), TENANTS_MAX + 1);
+        for (tenant, count) in [("t0", 2), ("t999", 1), ("other", 50)] {
+            let line = format!("{counts}code=\"204\",tenant=\"{tenant}\"}} {count}\n");
+            assert!(text.contains(&line), "{line}");
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! Ships blocks to the bucket, and removes local ones that may go.
 //!
-//! A local block goes when it is older than the retention, was verified in the bucket by this
-//! process, and an hour has passed since, so that every gateway has had time to load it.
+//! A local block goes when it is older than the retention, was verified in the bucket, and an hour
+//! has passed since, so that every gateway has had time to load it. What was verified is kept in
+//! the file of Thanos' shipper: a block that it names and that is not in the bucket any more was
+//! compacted, and uploading it again would bring its samples back a second time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bucket::{LocalBlock, Stamp};
-use daemon::{Clock, Context};
+use daemon::{Clock, Context, Tasks};
 use model::{BlockId, Tenant};
 use objstore::SharedStore;
 use parking_lot::Mutex;
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 use tsdb_core::db::Engine;
-use tsdb_core::fs::{SharedFs, read_whole, write_atomic};
+use tsdb_core::fs::{Fs, SharedFs, read_whole, write_atomic};
 
 use crate::config::Tenancy;
 use crate::metrics::Metrics;
@@ -52,7 +54,9 @@ pub(crate) struct Shipper {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) parallel: usize,
     pub(crate) retention: Option<Duration>,
-    /// When this process saw a block whole in the bucket.
+    /// Where blocking work is done.
+    pub(crate) tasks: Tasks,
+    /// When this process saw a block whole in the bucket, or gone from it after it was shipped.
     pub(crate) verified: Mutex<BTreeMap<BlockId, i64>>,
 }
 
@@ -83,14 +87,17 @@ impl Shipper {
 
     /// Ships what is not in the bucket, oldest first, then removes what may go. A block that
     /// fails stops no other one.
-    pub(crate) async fn round(&self) -> bool {
+    pub(crate) async fn round(self: &Arc<Shipper>) -> bool {
         self.metrics.dir_syncs.inc();
         let mut is_whole = true;
         for tenant in self.engine.tenants() {
             if let Some(store) = &self.store {
                 is_whole &= self.ship_tenant(store, &tenant).await;
             }
-            self.remove_old(&tenant);
+            let shipper = Arc::clone(self);
+            let removal = move || shipper.remove_old(&tenant);
+            let removed = self.tasks.spawn_blocking("remove local blocks", removal).await;
+            is_whole &= removed.is_ok();
         }
         if !is_whole {
             self.metrics.dir_sync_failures.inc();
@@ -98,21 +105,32 @@ impl Shipper {
         is_whole
     }
 
-    async fn ship_tenant(&self, store: &SharedStore, tenant: &Tenant) -> bool {
+    async fn ship_tenant(self: &Arc<Shipper>, store: &SharedStore, tenant: &Tenant) -> bool {
         let mut is_whole = true;
         let directory = self.engine.tenant_directory(tenant);
         let labels = self.tenancy.external(tenant);
-        for block in self.engine.blocks(tenant) {
-            let (id, meta) = (block.id(), block.reader.meta());
-            if self.verified.lock().contains_key(&id) || meta.compaction.level > 1 {
-                continue;
-            }
+        let mut blocks = self.engine.blocks(tenant);
+        blocks.retain(|it| {
+            let is_verified = self.verified.lock().contains_key(&it.id());
+            !is_verified && it.reader.meta().compaction.level <= 1
+        });
+        let shipped = match blocks.is_empty() {
+            true => Some(BTreeSet::new()),
+            false => self.read_state(tenant, &directory).await,
+        };
+        let Some(shipped) = shipped else { return false };
+        for block in blocks {
+            let id = block.id();
             let now_ms = self.clock.now_ms();
             let path = directory.join(id.to_string());
             let local = LocalBlock { fs: &*self.fs, directory: &path };
             let stamp =
                 Stamp { labels: &labels, source: "receive", now_ms, parallel: self.parallel };
-            match self.ship(store, id, local, stamp).await {
+            let done = match shipped.contains(&id) {
+                true => self.verify_shipped(store, id, local, stamp).await,
+                false => ship(store, id, local, stamp).await,
+            };
+            match done {
                 Ok(is_new) => {
                     self.verified.lock().insert(id, self.clock.now_ms());
                     if is_new {
@@ -127,26 +145,28 @@ impl Shipper {
                 }
             }
         }
-        if let Err(error) = self.write_state(tenant, &directory) {
-            // The bucket itself is what is asked; the file is for other programs.
-            warn!(%tenant, "{}: {error}", directory.join(STATE_FILE).display());
-        }
+        self.write_state(tenant, &directory).await;
         is_whole
     }
 
-    async fn ship(
+    /// Looks at a block that was shipped by an earlier process.
+    async fn verify_shipped(
         &self,
         store: &SharedStore,
         id: BlockId,
         local: LocalBlock<'_>,
         stamp: Stamp<'_>,
     ) -> bucket::Result<bool> {
-        let uploaded = bucket::upload::upload(&**store, local, stamp).await?;
-        if !uploaded.is_new {
-            // Someone says it is there already; before it may go from here that is looked at.
-            bucket::upload::verify(&**store, id).await?;
+        match bucket::upload::verify(&**store, id).await {
+            Ok(Some(_)) => Ok(false),
+            Ok(None) => {
+                info!(block = %id, "shipped earlier and gone from the bucket: not uploaded again");
+                Ok(false)
+            }
+            // Its meta is of no use to anybody; the upload replaces it.
+            Err(bucket::Error::Corrupt { .. }) => ship(store, id, local, stamp).await,
+            Err(error) => Err(error),
         }
-        Ok(uploaded.is_new)
     }
 
     async fn abort_stale(&self, now_ms: i64) {
@@ -178,26 +198,96 @@ impl Shipper {
         }
     }
 
-    /// Writes the file in which Thanos' shipper keeps what it uploaded, if that changed.
-    fn write_state(&self, tenant: &Tenant, directory: &Path) -> std::io::Result<()> {
-        let here: Vec<BlockId> = self.engine.blocks(tenant).iter().map(|it| it.id()).collect();
-        let verified = self.verified.lock().clone();
-        let uploaded: BTreeSet<String> =
-            here.iter().filter(|it| verified.contains_key(it)).map(ToString::to_string).collect();
-        let path: PathBuf = directory.join(STATE_FILE);
-        let written = read_whole(&*self.fs, &path, STATE_BYTES_MAX).ok();
-        let known: Option<State> = written.and_then(|it| serde_json::from_slice(&it).ok());
-        let known = known.and_then(|it| it.uploaded).map(BTreeSet::from_iter);
-        if known.as_ref() == Some(&uploaded) || (known.is_none() && uploaded.is_empty()) {
-            return Ok(());
-        }
-        let state =
-            State { version: STATE_VERSION, uploaded: Some(uploaded.into_iter().collect()) };
-        let mut bytes = Vec::new();
-        let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-        state.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, tabs))?;
-        write_atomic(&*self.fs, &path, &bytes)
+    /// The blocks that were shipped by this or an earlier process; none when the file that says
+    /// so cannot be read now, so that nothing may be uploaded.
+    async fn read_state(&self, tenant: &Tenant, directory: &Path) -> Option<BTreeSet<BlockId>> {
+        let (fs, path) = (Arc::clone(&self.fs), directory.join(STATE_FILE));
+        let name = path.display().to_string();
+        let read = self.tasks.spawn_blocking("read what was shipped", move || state(&*fs, &path));
+        let failure = match read.await {
+            Ok(Ok(shipped)) => return Some(shipped),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.metrics.upload_failures.inc();
+        error!(%tenant, "{name}: {failure}; no block is uploaded until it can be read");
+        None
     }
+
+    /// Writes the file in which Thanos' shipper keeps what it uploaded, if that changed.
+    async fn write_state(&self, tenant: &Tenant, directory: &Path) {
+        let here: BTreeSet<BlockId> = self.engine.blocks(tenant).iter().map(|it| it.id()).collect();
+        let verified: BTreeSet<BlockId> = self.verified.lock().keys().copied().collect();
+        let (fs, path) = (Arc::clone(&self.fs), directory.join(STATE_FILE));
+        let name = path.display().to_string();
+        let update = move || update_state(&*fs, &path, &here, &verified);
+        let failure = match self.tasks.spawn_blocking("write what was shipped", update).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        // This process knows; a later one would look for the blocks in the bucket again.
+        warn!(%tenant, "{name}: {failure}");
+    }
+}
+
+/// Uploads a block and looks whether it is whole in the bucket, whoever put it there; answers
+/// whether this call did.
+async fn ship(
+    store: &SharedStore,
+    id: BlockId,
+    local: LocalBlock<'_>,
+    stamp: Stamp<'_>,
+) -> bucket::Result<bool> {
+    let uploaded = bucket::upload::upload(&**store, local, stamp).await?;
+    match bucket::upload::verify(&**store, id).await? {
+        Some(_) => Ok(uploaded.is_new),
+        None => Err(bucket::Error::Incomplete { id, missing: vec!["meta.json".to_owned()] }),
+    }
+}
+
+/// What the file names; nothing when there is none, or when it is not one.
+fn state(fs: &dyn Fs, path: &Path) -> std::io::Result<BTreeSet<BlockId>> {
+    let bytes = match read_whole(fs, path, STATE_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(error),
+    };
+    match serde_json::from_slice::<State>(&bytes) {
+        Ok(state) if state.version == STATE_VERSION => {
+            let uploaded = state.uploaded.unwrap_or_default();
+            Ok(uploaded.iter().filter_map(|it| it.parse().ok()).collect())
+        }
+        Ok(state) => {
+            warn!(path = %path.display(), version = state.version, "of a version that is unknown");
+            Ok(BTreeSet::new())
+        }
+        Err(error) => {
+            warn!(path = %path.display(), "the list of shipped blocks is damaged: {error}");
+            Ok(BTreeSet::new())
+        }
+    }
+}
+
+/// Adds what was verified to the file, and takes away what is not here any more.
+fn update_state(
+    fs: &dyn Fs,
+    path: &Path,
+    here: &BTreeSet<BlockId>,
+    verified: &BTreeSet<BlockId>,
+) -> std::io::Result<()> {
+    let known = state(fs, path)?;
+    let uploaded: BTreeSet<BlockId> =
+        here.iter().filter(|it| known.contains(it) || verified.contains(it)).copied().collect();
+    if known == uploaded {
+        return Ok(());
+    }
+    let uploaded = uploaded.iter().map(ToString::to_string).collect();
+    let state = State { version: STATE_VERSION, uploaded: Some(uploaded) };
+    let mut bytes = Vec::new();
+    let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    state.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, tabs))?;
+    write_atomic(fs, path, &bytes)
 }
 
 /// What decides about a local block.
@@ -219,23 +309,4 @@ fn may_go(age: Age, retention: Option<Duration>, has_bucket: bool, now_ms: i64) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_block_goes_when_it_is_old_and_was_seen_in_the_bucket_for_an_hour() {
-        const HOUR_MS: i64 = 3_600_000;
-        let day = Some(Duration::from_hours(24));
-        let check = |max_time_ms, verified_ms, now_ms| {
-            may_go(Age { max_time_ms, verified_ms }, day, true, now_ms)
-        };
-        assert!(check(0, Some(0), 24 * HOUR_MS + 1));
-        assert!(!check(0, Some(0), 24 * HOUR_MS));
-        assert!(!check(0, None, 48 * HOUR_MS));
-        assert!(!check(0, Some(48 * HOUR_MS), 49 * HOUR_MS - 1));
-        assert!(check(0, Some(48 * HOUR_MS), 49 * HOUR_MS));
-        let age = Age { max_time_ms: 0, verified_ms: None };
-        assert!(may_go(age, day, false, 48 * HOUR_MS));
-        assert!(!may_go(age, None, false, i64::MAX));
-    }
-}
+mod tests;

@@ -50,9 +50,8 @@ impl WriteError {
     pub(crate) fn code(&self) -> StatusCode {
         match self {
             WriteError::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            WriteError::Decode(DecodeError::TooLarge { .. }) | WriteError::TooLarge(_) => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
+            WriteError::Decode(DecodeError::TooLarge { .. } | DecodeError::TooManySeries)
+            | WriteError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             WriteError::Decode(DecodeError::Memory(_)) | WriteError::Unavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

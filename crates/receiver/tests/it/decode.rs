@@ -3,7 +3,8 @@
 use model::{Budget, Sample};
 use proptest::prelude::*;
 use receiver::decode::{
-    DecodeError, ProtobufLabels, WriteRequest, declared_bytes, decompress, walk as walk_within,
+    DecodeError, ProtobufLabels, SERIES_MAX, WriteRequest, declared_bytes, decompress,
+    walk as walk_within,
 };
 use testkit::remote_write::{TimeSeries, compress, encode};
 use tsdb_core::db::LabelDecoder as _;
@@ -52,12 +53,47 @@ fn a_lying_length_allocates_nothing() {
 }
 
 #[test]
-fn a_request_of_nothing_but_empty_series_is_bounded_by_the_budget() {
-    let body: Vec<u8> = [0x0a, 0].repeat(1 << 20);
+fn empty_series_cost_nothing_and_others_are_bounded() {
+    let empty: Vec<u8> = [0x0a, 0].repeat(1 << 20);
     let budget = Budget::unlimited().child("requests", 8 << 20);
+    let mut held = budget.reserve(empty.len()).unwrap();
+    let request = walk_within(&empty, &mut held).unwrap();
+    assert_eq!((request.series.len(), request.series.capacity()), (0, 0));
+    assert_eq!(held.bytes(), empty.len());
+    drop((request, held));
+    // A series of an unknown field, one of an exemplar without labels, one of an empty label.
+    let mixed = [0x0a, 2, 0x48, 7, 0x0a, 2, 0x1a, 0, 0x0a, 2, 0x0a, 0];
+    assert_eq!(walk(&mixed).unwrap().series.len(), 1);
+
+    let one = [0x0a, 2, 0x0a, 0];
+    let body = one.repeat(1 << 16);
     let error = walk_within(&body, &mut budget.reserve(body.len()).unwrap()).unwrap_err();
     assert!(matches!(error, DecodeError::Memory(_)), "{error}");
     assert_eq!(budget.used_bytes(), 0);
+    assert_eq!(walk(&one.repeat(SERIES_MAX)).unwrap().series.len(), SERIES_MAX);
+    let error = walk(&one.repeat(SERIES_MAX + 1)).unwrap_err();
+    assert_eq!(error, DecodeError::TooManySeries);
+}
+
+#[test]
+fn what_a_walk_allocates_is_held_before() {
+    let check = |series: &[TimeSeries]| {
+        let bytes = encode(series);
+        let budget = Budget::unlimited();
+        let mut held = budget.reserve(0).unwrap();
+        let request = walk_within(&bytes, &mut held).unwrap();
+        let series_bytes = request.series.capacity() * size_of_val(&request.series[0]);
+        let sample_bytes = request.samples.capacity() * size_of::<Sample>();
+        assert!(held.bytes() >= series_bytes + sample_bytes, "{}", held.bytes());
+        // And not beyond reason: a small request must not shut out others.
+        let elements = request.series.capacity() + request.samples.capacity();
+        assert!(held.bytes() <= 300 * elements, "{} for {elements}", held.bytes());
+    };
+    let labels = [("__name__", "up"), ("job", "x")];
+    check(&vec![TimeSeries::new(&labels, &[(1, 1.0)]); 2000]);
+    let many: Vec<(i64, f64)> = (0..100_000).map(|it| (it, 1.0)).collect();
+    check(&[TimeSeries::new(&labels, &many)]);
+    check(&[TimeSeries::new(&labels, &[])]);
 }
 
 #[test]

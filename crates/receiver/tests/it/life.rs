@@ -59,6 +59,32 @@ async fn a_stopped_receiver_has_shipped_its_head_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_was_shipped_and_compacted_is_not_uploaded_after_a_restart() {
+    let (data, bucket) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let flag = bucket_flag(bucket.path());
+    let world = World::start(data.path(), START_MS, &[&flag]).await;
+    let write = [series("up", ("job", "x"), &[(START_MS, 1.0)])];
+    assert_eq!(world.write("team-a", &write).await.status, 204);
+    world.stop().await;
+    let entries = || -> Vec<_> {
+        let entries = std::fs::read_dir(bucket.path()).unwrap();
+        entries.map(|it| it.unwrap().path()).filter(|it| it.join("meta.json").exists()).collect()
+    };
+    let shipped = entries();
+    assert_eq!(shipped.len(), 1);
+    let state = || std::fs::read(data.path().join("team-a/thanos.shipper.json")).unwrap();
+    let before = state();
+    std::fs::remove_dir_all(&shipped[0]).unwrap();
+
+    let world = World::start(data.path(), START_MS + 2000, &[&flag]).await;
+    assert_eq!(world.contents().await.len(), 1);
+    // Stopping ships in any case, so at least one round has looked at the block.
+    world.stop().await;
+    assert_eq!(entries(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(state(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn good_samples_beside_bad_ones_are_kept_and_the_bad_ones_named() {
     let data = tempfile::tempdir().unwrap();
     let world = World::start(data.path(), START_MS, &[]).await;
