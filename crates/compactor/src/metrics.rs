@@ -36,6 +36,8 @@ const STATES: [&str; 8] = [
     "time-excluded",
 ];
 
+type Seconds = Gauge<f64, AtomicU64>;
+
 /// The metrics of the compactor.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -49,11 +51,12 @@ pub(crate) struct Metrics {
     pub(crate) syncs: Counter,
     pub(crate) sync_failures: Counter,
     pub(crate) sync_duration: Histogram,
+    /// By how much the clock is ahead of the store's, negative when it is behind.
+    pub(crate) clock_ahead: Seconds,
+    pub(crate) clock_refusals: Counter,
     marked: Family<MarkLabels, Counter>,
     synced: Family<StateLabels, Gauge>,
 }
-
-type Seconds = Gauge<f64, AtomicU64>;
 
 impl Metrics {
     /// Metrics that a registry shows, with the delays that Thanos shows beside them.
@@ -76,6 +79,16 @@ impl Metrics {
             "Age below which a block is left alone",
             consistency_seconds,
         );
+        registry.register(
+            "aion_compact_clock_ahead_seconds",
+            "Lead of this clock over the store's when something was last to be marked or deleted",
+            metrics.clock_ahead.clone(),
+        );
+        registry.register(
+            "aion_compact_clock_refusals",
+            "Passes that marked or deleted nothing because the clock is not that of the store",
+            metrics.clock_refusals.clone(),
+        );
         metrics.register_meta(registry);
         let registry = registry.sub_registry_with_prefix("thanos_compact");
         metrics.register_compact(registry);
@@ -95,6 +108,8 @@ impl Metrics {
             syncs: Counter::default(),
             sync_failures: Counter::default(),
             sync_duration: Histogram::new(SYNC_BUCKETS_SECONDS),
+            clock_ahead: Seconds::default(),
+            clock_refusals: Counter::default(),
             marked: Family::default(),
             synced: Family::default(),
         };

@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bucket::filter::{self, Filters};
 use bucket::marker::{self, DeletionMark};
-use bucket::{Snapshot, View, delete, partial};
+use bucket::{Snapshot, View, clock, delete, partial};
 use daemon::Clock;
 use futures_util::{StreamExt as _, stream};
 use model::BlockId;
 use objstore::SharedStore;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::Rules;
 use crate::metrics::Metrics;
@@ -31,6 +32,8 @@ pub(crate) struct Pass {
     clock: Arc<dyn Clock>,
     /// What is wrong in the bucket and stands in the log already.
     named: HashSet<(BlockId, String)>,
+    /// The clock was too far from the store's when it was last compared.
+    is_clock_off: bool,
 }
 
 impl Pass {
@@ -41,7 +44,8 @@ impl Pass {
         metrics: Metrics,
         clock: Arc<dyn Clock>,
     ) -> Pass {
-        Pass { store, view, rules, metrics, clock, named: HashSet::new() }
+        let (named, is_clock_off) = (HashSet::new(), false);
+        Pass { store, view, rules, metrics, clock, named, is_clock_off }
     }
 
     /// Reads what is new in the bucket, names what is damaged, and answers what is there.
@@ -64,13 +68,18 @@ impl Pass {
         Ok(snapshot)
     }
 
-    /// Deletes what was marked long ago, and uploads that were given up.
+    /// Deletes what was marked long ago, and uploads that were given up; nothing when the clock is
+    /// too far from the store's.
     ///
     /// # Errors
-    /// The first failure, after every block had its turn.
-    pub(crate) async fn clean(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
+    /// When the clocks cannot be compared; the first failure, after every block had its turn.
+    pub(crate) async fn clean(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let now_ms = self.clock.now_ms();
         let due = selection::due(snapshot, self.rules.delete_delay, now_ms);
+        let has_work = !due.is_empty() || has_given_up(snapshot, now_ms);
+        if !self.may_act(snapshot, now_ms, has_work).await? {
+            return Ok(());
+        }
         let deletions: Vec<_> = due.into_iter().map(|it| self.delete(it)).collect();
         let deletions = stream::iter(deletions).buffer_unordered(BLOCKS_MAX);
         let mut outcomes = deletions.collect::<Vec<_>>().await;
@@ -79,15 +88,18 @@ impl Pass {
         first_failure(outcomes, "deleted")
     }
 
-    /// Marks what has outlived its retention.
+    /// Marks what has outlived its retention; nothing when the clock is too far from the store's.
     ///
     /// # Errors
-    /// The first failure, after every block had its turn.
-    pub(crate) async fn retain(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
+    /// When the clocks cannot be compared; the first failure, after every block had its turn.
+    pub(crate) async fn retain(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
         let now_ms = self.clock.now_ms();
         let candidates = selection::candidates(snapshot, &self.scope(now_ms), now_ms);
         let expired = retention::expired(candidates, &self.rules.retention, now_ms);
         self.metrics.todo_deletion_blocks.set(i64::try_from(expired.len()).unwrap_or(i64::MAX));
+        if !self.may_act(snapshot, now_ms, !expired.is_empty()).await? {
+            return Ok(());
+        }
         let marks: Vec<_> = expired.iter().map(|it| self.mark(it, now_ms)).collect();
         let marks = stream::iter(marks).buffer_unordered(BLOCKS_MAX);
         first_failure(marks.collect().await, "marked")
@@ -101,6 +113,52 @@ impl Pass {
     /// Counts an iteration that is tried again.
     pub(crate) fn count_retry(&self) {
         self.metrics.retries.inc();
+    }
+
+    /// Whether the last comparison of the clocks forbade marks and deletions.
+    pub(crate) fn is_clock_off(&self) -> bool {
+        self.is_clock_off
+    }
+
+    /// Compares the clock with the store's before blocks are marked or deleted by it; a clock that
+    /// was off is also looked at when nothing is to be done, so that it is said when it is right.
+    ///
+    /// # Errors
+    /// When that fails: by a clock that nobody vouches for nothing is deleted.
+    async fn may_act(
+        &mut self,
+        snapshot: &Snapshot,
+        now_ms: i64,
+        has_work: bool,
+    ) -> anyhow::Result<bool> {
+        if !has_work && !self.is_clock_off {
+            return Ok(true);
+        }
+        let reading = clock::compare(&*self.store, snapshot, now_ms).await;
+        let reading = reading.context("compare the clock with that of the store")?;
+        let ahead = Duration::from_millis(reading.ahead_ms.unsigned_abs()).as_secs_f64();
+        let ahead_seconds = ahead.copysign(if reading.ahead_ms < 0 { -1.0 } else { 1.0 });
+        self.metrics.clock_ahead.set(ahead_seconds);
+        let was_off = std::mem::replace(&mut self.is_clock_off, !reading.agrees());
+        if !self.is_clock_off {
+            if was_off {
+                info!(
+                    ahead_seconds,
+                    "the clock agrees with the store's, marks and deletions go on"
+                );
+            }
+            return Ok(true);
+        }
+        self.metrics.clock_refusals.inc();
+        if !was_off {
+            error!(
+                ahead_seconds,
+                object = reading.key,
+                "the clock is more than an hour from the store's, by the time of this object: no \
+                 block is marked or deleted until they agree; set the clock of this machine"
+            );
+        }
+        Ok(false)
     }
 
     fn scope(&self, now_ms: i64) -> Scope {
@@ -179,6 +237,10 @@ impl Pass {
             }
         }
     }
+}
+
+fn has_given_up(snapshot: &Snapshot, now_ms: i64) -> bool {
+    snapshot.blocks.values().any(|it| partial::is_given_up(it, now_ms))
 }
 
 fn first_failure(outcomes: Vec<anyhow::Result<()>>, done: &str) -> anyhow::Result<()> {

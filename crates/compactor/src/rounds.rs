@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use daemon::Context;
 use tracing::{info, warn};
 
@@ -118,6 +118,9 @@ impl Rounds {
     async fn end(&self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
         outcome
             .with_context(|| format!("{}: without --wait nothing is tried again", self.bucket))?;
+        if self.pass.is_clock_off() {
+            bail!("the clock is not that of the bucket {}, so nothing was done", self.bucket);
+        }
         info!("the one iteration is done, the process ends: --wait was not given");
         self.context.tasks.finish();
         self.context.tasks.stopping().await;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bucket::filter;
+use bucket::layout::DELETION_MARK;
 use bucket::marker::Found;
 use bucket::{Block, Snapshot, State};
 use model::BlockId;
@@ -40,15 +41,23 @@ pub(crate) fn candidates(snapshot: &Snapshot, scope: &Scope, now_ms: i64) -> Vec
     candidates.collect()
 }
 
-/// The blocks whose mark is older than the delay, whatever else they are: whole, damaged, or what
-/// an interrupted deletion left.
+/// The blocks whose mark is older than the delay, by its own time and by the store's, whatever
+/// else they are: whole, damaged, or what an interrupted deletion left.
 pub(crate) fn due(snapshot: &Snapshot, delete_delay: Duration, now_ms: i64) -> Vec<BlockId> {
     let delay_ms = whole_ms(delete_delay);
     let due = snapshot.blocks.iter().filter(|(id, block)| {
         let mark = block.deletion.mark().filter(|it| it.id == **id);
         mark.is_some_and(|it| filter::is_mark_older(it, now_ms, delay_ms))
+            && is_mark_object_older(block, now_ms, delay_ms)
     });
     due.map(|(id, _)| *id).collect()
+}
+
+/// Whether the store wrote the mark more than the delay ago: whoever made the mark may have had a
+/// clock that was wrong. A store that tells no time says no.
+fn is_mark_object_older(block: &Block, now_ms: i64, delay_ms: i64) -> bool {
+    let object = block.files.iter().find(|it| it.path == DELETION_MARK);
+    object.is_some_and(|it| it.modified_ms > 0 && now_ms.saturating_sub(it.modified_ms) > delay_ms)
 }
 
 pub(crate) fn whole_ms(duration: Duration) -> i64 {
@@ -72,6 +81,7 @@ fn unsure(snapshot: &Snapshot) -> HashSet<BlockId> {
 mod tests {
     use std::sync::Arc;
 
+    use bucket::layout::StoredFile;
     use bucket::marker::DeletionMark;
     use bucket::view::Trouble;
 
@@ -163,7 +173,9 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let add = |it: &mut Snapshot, hour: u64, deletion| {
             let state = if hour == 3 { State::NoMeta } else { State::Corrupt("x".to_owned()) };
-            it.blocks.insert(id(hour), block(state, deletion));
+            let mut block = block(state, deletion);
+            block.files.push(mark_object(1));
+            it.blocks.insert(id(hour), block);
         };
         add(&mut snapshot, 1, marked(100, id(1)));
         add(&mut snapshot, 2, marked(101, id(2)));
@@ -176,5 +188,26 @@ mod tests {
         assert_eq!(due(136 * HOUR_MS + 1), [id(1), id(3)]);
         assert_eq!(due(i64::MAX), [id(1), id(2), id(3)]);
         assert_eq!(due(0), []);
+    }
+
+    fn mark_object(modified_ms: i64) -> StoredFile {
+        StoredFile { path: DELETION_MARK.to_owned(), size_bytes: 9, modified_ms, etag: None }
+    }
+
+    #[test]
+    fn a_mark_that_claims_to_be_old_is_not_due_before_the_store_says_so_too() {
+        let is_due = |files: Vec<StoredFile>, now_ms| {
+            let mark = Found::Mark(DeletionMark::new(id(1), "", HOUR_MS));
+            let mut snapshot = Snapshot::default();
+            snapshot.blocks.insert(id(1), Block { files, ..block(State::NoMeta, mark) });
+            due(&snapshot, Duration::from_hours(36), now_ms) == [id(1)]
+        };
+        let written_h = |hour: i64| vec![mark_object(hour * HOUR_MS)];
+        assert!(is_due(written_h(1), 37 * HOUR_MS + 1));
+        assert!(!is_due(written_h(100), 136 * HOUR_MS));
+        assert!(is_due(written_h(100), 136 * HOUR_MS + 1));
+        assert!(!is_due(written_h(0), i64::MAX), "no time is no age");
+        let other = StoredFile { path: "index".to_owned(), ..mark_object(HOUR_MS) };
+        assert!(!is_due(vec![other], i64::MAX));
     }
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use objstore::faulty::{Fault, Moment, Trigger};
-use objstore::{Environment, Faulty, MemoryStore, ObjectStore as _};
+use objstore::{Environment, Faulty, MemoryStore, ObjectStore as _, Operation};
 use tsdb_core::block::Meta;
 
 use super::*;
 use crate::bounds::Bound;
 use crate::retention::Policy;
+
+mod clock_skew;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -29,7 +31,9 @@ impl Clock for StoppedClock {
 }
 
 struct World {
+    /// That of the compactor.
     clock: Arc<StoppedClock>,
+    store_clock: Arc<StoppedClock>,
     memory: Arc<MemoryStore>,
     faulty: Arc<Faulty>,
     pass: Pass,
@@ -37,8 +41,9 @@ struct World {
 
 fn world() -> World {
     let clock = Arc::new(StoppedClock::default());
-    let store_clock = Arc::clone(&clock);
-    let environment = Environment::new(move || store_clock.now_ms(), || Duration::ZERO, || 4);
+    let store_clock = Arc::new(StoppedClock::default());
+    let stamps = Arc::clone(&store_clock);
+    let environment = Environment::new(move || stamps.now_ms(), || Duration::ZERO, || 4);
     let memory = Arc::new(MemoryStore::new("test", environment).with_page_entries_max(2));
     let store: SharedStore = Arc::<MemoryStore>::clone(&memory);
     let faulty = Arc::new(Faulty::new(store, 1));
@@ -52,7 +57,10 @@ fn world() -> World {
     let store: SharedStore = Arc::<Faulty>::clone(&faulty);
     let shared_clock: Arc<dyn Clock> = Arc::<StoppedClock>::clone(&clock);
     let pass = Pass::new(store, View::new(4), rules, Metrics::unregistered(), shared_clock);
-    World { clock, memory, faulty, pass }
+    let world = World { clock, store_clock, memory, faulty, pass };
+    // A store that says zero says nothing.
+    world.at(1);
+    world
 }
 
 fn id(number: u64) -> BlockId {
@@ -62,6 +70,7 @@ fn id(number: u64) -> BlockId {
 impl World {
     fn at(&self, now_ms: i64) -> &World {
         self.clock.0.store(now_ms, Ordering::Relaxed);
+        self.store_clock.0.store(now_ms, Ordering::Relaxed);
         self
     }
 
@@ -111,7 +120,7 @@ async fn a_deletion_interrupted_anywhere_leaves_no_half_block_and_is_finished_la
         for failing in 1.. {
             let mut world = world();
             world.put_block(1, 10 * DAY_MS).await;
-            world.put_mark(1, 0).await;
+            world.put_mark(1, 1_000).await;
             world.put_block(2, 10 * DAY_MS).await;
             world.at(3 * DAY_MS);
             let snapshot = world.pass.sync().await.unwrap();
@@ -137,7 +146,7 @@ async fn a_deletion_interrupted_anywhere_leaves_no_half_block_and_is_finished_la
 #[tokio::test]
 async fn marked_and_given_up_blocks_go_when_their_time_has_come() {
     let mut world = world();
-    world.at(0).put_partial(1).await;
+    world.put_partial(1).await;
     world.put_block(2, 100 * DAY_MS).await;
     world.put_mark(2, DAY_MS).await;
     world.put_partial(3).await;
@@ -164,18 +173,20 @@ async fn one_block_that_cannot_be_deleted_keeps_no_other() {
     let mut world = world();
     for number in 1..=4 {
         world.put_block(number, 100 * DAY_MS).await;
-        world.put_mark(number, 0).await;
+        world.put_mark(number, 1_000).await;
     }
     world.at(3 * DAY_MS);
     let snapshot = world.pass.sync().await;
     let snapshot = snapshot.unwrap();
-    world.faulty.add(Fault { transient: false, ..Fault::new(Trigger::Nth(2)) });
+    let operation = Some(Operation::Delete);
+    world.faulty.add(Fault { operation, transient: false, ..Fault::new(Trigger::Nth(2)) });
     let error = world.pass.clean(&snapshot).await.unwrap_err();
     assert!(format!("{error:#}").contains("1 of 4 blocks could not be deleted"), "{error:#}");
     let left = (1..=4).filter(|it| world.left(*it) > 0).count();
     assert_eq!((left, world.pass.metrics.cleanup_failures.get()), (1, 1));
     world.iterate().await.unwrap();
-    assert!(world.memory.contents().is_empty());
+    let left: Vec<String> = world.memory.contents().into_keys().collect();
+    assert_eq!(left, [clock::PROBE_KEY]);
 }
 
 #[tokio::test]
@@ -224,7 +235,9 @@ async fn one_mark_that_cannot_be_written_keeps_no_other() {
     }
     world.at(10 * DAY_MS);
     let snapshot = world.pass.sync().await;
-    world.faulty.add(Fault::new(Trigger::Nth(1)));
+    // The first upload is the one that asks for the time.
+    let operation = Some(Operation::Upload);
+    world.faulty.add(Fault { operation, ..Fault::new(Trigger::Nth(2)) });
     let error = world.pass.retain(&snapshot.unwrap()).await.unwrap_err();
     assert!(format!("{error:#}").contains("1 of 3 blocks could not be marked"), "{error:#}");
     let marked = |world: &World| [1, 2, 3].map(|it| world.has(it, "deletion-mark.json"));

@@ -68,6 +68,12 @@ impl BucketDir {
         file.set_modified(SystemTime::now() - age).unwrap();
     }
 
+    /// Makes a file of a block one that is yet to be written.
+    pub(crate) fn set_ahead(&self, id: BlockId, name: &str, ahead: Duration) {
+        let file = fs::File::options().write(true).open(self.file(id, name)).unwrap();
+        file.set_modified(SystemTime::now() + ahead).unwrap();
+    }
+
     pub(crate) fn has(&self, id: BlockId, name: &str) -> bool {
         self.file(id, name).exists()
     }

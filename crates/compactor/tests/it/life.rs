@@ -67,19 +67,42 @@ fn without_wait_one_iteration_is_done_and_the_process_ends() {
     assert!(!bucket.has(kept, "deletion-mark.json") && !bucket.has(coarse, "deletion-mark.json"));
 }
 
+#[test]
+fn without_wait_a_clock_that_is_not_the_buckets_is_a_failure() {
+    let bucket = BucketDir::new();
+    let now_ms = now_ms();
+    bucket.write_block(id(1), now_ms - 3 * DAY_MS, 0);
+    bucket.write_block(id(2), now_ms - DAY_MS, 0);
+    bucket.set_ahead(id(2), "index", DAY);
+    let done = Command::new(env!("CARGO_BIN_EXE_compactor"))
+        .args([&bucket.flag(), "--http-address=127.0.0.1:0", "--downsampling.disable"])
+        .arg("--retention.resolution-raw=2d")
+        .output()
+        .unwrap();
+    let log = String::from_utf8(done.stderr).unwrap();
+    assert!(!done.status.success(), "{log}");
+    assert!(log.contains("no block is marked or deleted until they agree"), "{log}");
+    assert!(log.contains(&format!("{}/index", id(2))), "{log}");
+    assert!(log.contains("so nothing was done"), "{log}");
+    assert!(!bucket.has(id(1), "deletion-mark.json"));
+}
+
 #[tokio::test]
 async fn marked_blocks_and_given_up_uploads_go_and_a_damaged_block_stops_nothing() {
     let bucket = BucketDir::new();
     let now_ms = now_ms();
-    let [damaged, marked, fresh_mark, given_up, under_way, strange_mark, expired] =
-        [1, 2, 3, 4, 5, 6, 7].map(id);
-    for block in [damaged, marked, fresh_mark, strange_mark] {
+    let [damaged, marked, fresh_mark, given_up, under_way, strange_mark, expired, back_dated] =
+        [1, 2, 3, 4, 5, 6, 7, 8].map(id);
+    for block in [damaged, marked, fresh_mark, strange_mark, back_dated] {
         bucket.write_block(block, now_ms - DAY_MS, 0);
     }
     bucket.write_block(expired, now_ms - 40 * DAY_MS, 0);
     bucket.write(damaged, "meta.json", "{\"ulid\":");
     bucket.set_age(damaged, "meta.json", 9 * DAY);
     bucket.write_mark(marked, now_ms - 3 * DAY_MS);
+    bucket.set_age(marked, "deletion-mark.json", 3 * DAY);
+    // Written now, by a clock that was behind.
+    bucket.write_mark(back_dated, now_ms - 3 * DAY_MS);
     bucket.write_mark(fresh_mark, now_ms - DAY_MS / 2);
     bucket.write(strange_mark, "deletion-mark.json", "{\"id\":");
     for block in [given_up, under_way] {
@@ -102,15 +125,15 @@ async fn marked_blocks_and_given_up_uploads_go_and_a_damaged_block_stops_nothing
         "thanos_compact_halted 0",
         "thanos_blocks_meta_synced{state=\"corrupted-meta-json\"} 1",
         "thanos_blocks_meta_synced{state=\"no-meta-json\"} 2",
-        "thanos_blocks_meta_synced{state=\"marked-for-deletion\"} 1",
+        "thanos_blocks_meta_synced{state=\"marked-for-deletion\"} 2",
         "thanos_delete_delay_seconds 172800",
         "thanos_compact_blocks_marked_total{marker=\"deletion-mark.json\",reason=\"retention\"} 1",
     ] {
         assert!(metrics.contains(expected), "{expected} is missing in {metrics}");
     }
-    let left = [damaged, marked, fresh_mark, given_up, under_way, strange_mark]
+    let left = [damaged, marked, fresh_mark, given_up, under_way, strange_mark, back_dated]
         .map(|it| bucket.has_any(it));
-    assert_eq!(left, [true, false, true, false, true, true]);
+    assert_eq!(left, [true, false, true, false, true, true, true]);
     assert!(bucket.has(damaged, "chunks/000001"), "what cannot be read is not lost");
     assert!(bucket.has(expired, "deletion-mark.json"));
     running.stop().await.unwrap();
@@ -128,6 +151,7 @@ async fn new_blocks_are_seen_and_what_was_interrupted_is_finished() {
     // What a crash leaves behind its first and before its last step.
     bucket.write(torn, "chunks/000001", "chunks");
     bucket.write_mark(torn, now_ms - 3 * DAY_MS);
+    bucket.set_age(torn, "deletion-mark.json", 3 * DAY);
     until(&running, "/metrics", "thanos_compact_blocks_cleaned_total 1").await;
     until(&running, "/metrics", "reason=\"retention\"} 1").await;
     assert!(bucket.has(late, "deletion-mark.json") && !bucket.has_any(torn));
