@@ -53,10 +53,7 @@ impl Fanout {
     }
 
     async fn merged(&self, request: SeriesRequest, budget: Budget) -> Result<SeriesFrames, Error> {
-        if request.matchers.is_empty() {
-            let text = "no matchers specified (excluding selector labels)";
-            return Err(Error::InvalidArgument(text.to_owned()));
-        }
+        request.require_matchers()?;
         let members = self.concerned(request.range, &request.matchers);
         let opened = members.into_iter().map(|it| open(it, request.clone(), budget.clone()));
         let mut sources = Vec::new();
@@ -68,11 +65,7 @@ impl Fanout {
             };
             sources.push(Source { name, frames });
         }
-        let options = MergeOptions {
-            partial_response: request.partial_response,
-            batch_size: request.batch_size,
-            limit: request.limit,
-        };
+        let options = MergeOptions::from(&request);
         Ok(merge(sources, options, &budget))
     }
 
@@ -113,12 +106,20 @@ impl Fanout {
 }
 
 /// Whether a store may hold series of a range that fulfil the matchers, by what it said of itself.
-/// A store that never said anything, or that was empty, may hold everything by now.
+/// A store that never said anything, or that was empty, may hold everything by now. What one said
+/// that cannot be asked any more bounds only how old its samples are.
 fn may_hold(member: &Member, range: TimeRange, matchers: &[Matcher]) -> bool {
     let Some(info) = &member.info else { return true };
-    let held = held_range(info);
+    let is_current = member.obstacle.is_none();
+    let mut held = held_range(info);
+    if !is_current && !held.is_empty() {
+        held.end_ms = i64::MAX;
+    }
     if !held.is_empty() && !range.overlaps(held) {
         return false;
+    }
+    if !is_current || has_growing_label_sets(info) {
+        return true;
     }
     let fulfils = |labels: &Labels| {
         matchers
@@ -128,12 +129,22 @@ fn may_hold(member: &Member, range: TimeRange, matchers: &[Matcher]) -> bool {
     info.label_sets.is_empty() || info.label_sets.iter().any(fulfils)
 }
 
+/// Whether series with further external labels may have come since the store was asked: a receiver
+/// has a set of labels for each tenant that it has met.
+fn has_growing_label_sets(info: &StoreInfo) -> bool {
+    info.component == "receive"
+}
+
 /// The time that a store may hold by now: whoever takes samples may have got newer ones since it
-/// was asked, and older ones within the bound of late samples.
+/// was asked, and older ones within the bound of late samples. One that was empty, and says so by
+/// the greatest of all times as its first one, may have got samples of any time.
 fn held_range(info: &StoreInfo) -> TimeRange {
     let held = TimeRange::new(info.min_time_ms, info.max_time_ms);
     if held.is_empty() || info.component == "store" {
         return held;
+    }
+    if info.min_time_ms == i64::MAX {
+        return TimeRange::ALL;
     }
     TimeRange::new(held.start_ms.saturating_sub(LATE_MS_MAX), i64::MAX)
 }
@@ -237,32 +248,52 @@ async fn stripped(
     Ok(stream::iter(series.chain(warnings)).boxed())
 }
 
+/// What all members together say of themselves, never less than what [`may_hold`] takes them to
+/// hold: whoever asks us decides by it whether we are asked, and with us every store behind us.
+fn joined_info(members: Vec<Member>, selector_labels: &Labels) -> StoreInfo {
+    let mut joined = StoreInfo {
+        component: "query".to_owned(),
+        min_time_ms: i64::MAX,
+        max_time_ms: i64::MIN,
+        supports_sharding: true,
+        supports_without_replica_labels: true,
+        ..StoreInfo::default()
+    };
+    // No label sets stand for all that there may be.
+    let mut has_any_labels = false;
+    for member in members {
+        let Some(info) = member.info else {
+            (joined.min_time_ms, joined.max_time_ms) = (i64::MIN, i64::MAX);
+            has_any_labels = true;
+            continue;
+        };
+        has_any_labels |= member.obstacle.is_some()
+            || info.label_sets.is_empty()
+            || has_growing_label_sets(&info);
+        joined.min_time_ms = joined.min_time_ms.min(info.min_time_ms);
+        joined.max_time_ms = joined.max_time_ms.max(info.max_time_ms);
+        joined.label_sets.extend(info.label_sets);
+        joined.tsdbs.extend(info.tsdbs);
+    }
+    if has_any_labels {
+        joined.label_sets.clear();
+        return joined;
+    }
+    if !selector_labels.is_empty() {
+        joined.label_sets.push(selector_labels.clone());
+    }
+    joined.label_sets.sort();
+    joined.label_sets.dedup();
+    joined
+}
+
 impl Store for Fanout {
     fn name(&self) -> String {
         "querier".to_owned()
     }
 
     fn info(&self) -> StoreInfo {
-        let mut joined = StoreInfo {
-            component: "query".to_owned(),
-            min_time_ms: i64::MAX,
-            max_time_ms: i64::MIN,
-            supports_sharding: true,
-            supports_without_replica_labels: true,
-            ..StoreInfo::default()
-        };
-        for info in self.endpoints.members().into_iter().filter_map(|it| it.info) {
-            joined.min_time_ms = joined.min_time_ms.min(info.min_time_ms);
-            joined.max_time_ms = joined.max_time_ms.max(info.max_time_ms);
-            joined.label_sets.extend(info.label_sets);
-            joined.tsdbs.extend(info.tsdbs);
-        }
-        if !self.selector_labels.is_empty() {
-            joined.label_sets.push(self.selector_labels.clone());
-        }
-        joined.label_sets.sort();
-        joined.label_sets.dedup();
-        joined
+        joined_info(self.endpoints.members(), &self.selector_labels)
     }
 
     fn series(
@@ -358,12 +389,54 @@ mod tests {
         check(&receiver, 21 * hour_ms, 22 * hour_ms, true);
         let empty = member("receive", i64::MAX, i64::MIN);
         check(&empty, 0, 1, true);
+        let fresh = member("receive", i64::MAX, i64::MAX);
+        check(&fresh, 0, 1, true);
         let unknown = Member { info: None, ..store.clone() };
         check(&unknown, 0, 1, true);
+        let down = Member { obstacle: Some("it is down".to_owned()), ..store.clone() };
+        check(&down, 0, 9 * hour_ms, false);
+        check(&down, 21 * hour_ms, 22 * hour_ms, true);
 
-        let holds =
-            |value: &str| may_hold(&store, TimeRange::ALL, &[Matcher::equal("replica", value)]);
-        assert!(holds("a") && !holds("b") && !holds(""));
+        let holds = |member: &Member, value: &str| {
+            may_hold(member, TimeRange::ALL, &[Matcher::equal("replica", value)])
+        };
+        assert!(holds(&store, "a") && !holds(&store, "b") && !holds(&store, ""));
+        assert!(holds(&receiver, "b") && holds(&down, "b"));
         assert!(may_hold(&store, TimeRange::ALL, &[Matcher::equal("other", "b")]));
+    }
+
+    #[test]
+    fn what_is_said_of_all_stores_hides_none_of_them() {
+        let set = |value: &str| Labels::from_pairs([("replica", value)]).unwrap();
+        let member = |label_sets: Vec<Labels>, min_time_ms| Member {
+            name: "s".to_owned(),
+            store: Arc::new(MemoryStore::new("s", Labels::empty(), Vec::new())),
+            info: Some(StoreInfo {
+                component: "store".to_owned(),
+                label_sets,
+                min_time_ms,
+                max_time_ms: 100,
+                ..StoreInfo::default()
+            }),
+            obstacle: None,
+            checked_ms: 0,
+        };
+        let known = || vec![member(vec![set("a")], 10), member(vec![set("b")], 20)];
+        let with = |other: Member| {
+            let mut members = known();
+            members.push(other);
+            joined_info(members, &set("q"))
+        };
+        let all = joined_info(known(), &set("q"));
+        assert_eq!(all.label_sets, [set("a"), set("b"), set("q")]);
+        assert_eq!((all.min_time_ms, all.max_time_ms), (10, 100));
+
+        let unlabeled = with(member(Vec::new(), 5));
+        assert_eq!((unlabeled.label_sets, unlabeled.min_time_ms), (Vec::new(), 5));
+        let unknown = with(Member { info: None, ..member(Vec::new(), 5) });
+        assert_eq!(unknown.label_sets, Vec::<Labels>::new());
+        assert_eq!((unknown.min_time_ms, unknown.max_time_ms), (i64::MIN, i64::MAX));
+        let down = Member { obstacle: Some("it is down".to_owned()), ..member(vec![set("c")], 5) };
+        assert_eq!(with(down).label_sets, Vec::<Labels>::new());
     }
 }

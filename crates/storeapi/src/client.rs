@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt as _};
 use model::{Budget, Reservation};
 use tokio::sync::watch;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
-use tonic::{Request, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 use tower::Layer as _;
 
 use crate::convert;
@@ -20,13 +20,16 @@ use crate::pb::thanos::info as pb_info;
 use crate::request::{LabelsRequest, LabelsResponse, SeriesRequest, StoreInfo};
 use crate::server::MESSAGE_BYTES_MAX;
 use crate::snappy::{Side, Snappy, SnappyLayer};
-use crate::status::from_status;
+use crate::status::{from_status, was_never_taken_up};
 use crate::store::{SeriesFrame, SeriesFrames, Store};
 
-/// HTTP/2 window of one call, so that a stream never waits for the round trip.
-const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-/// HTTP/2 window of a connection, which many calls share.
-const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// HTTP/2 window of one call, so that a stream never waits for the round trip. As much of an
+/// answer may lie here unread and unaccounted.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// HTTP/2 window of a connection, which many calls share: the largest that there is. What arrived
+/// and was not read takes room in it, so that with a smaller one a few calls whose answers wait
+/// would stop all others, also that one whose end they wait for.
+const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// How often a connection is asked whether it lives, and how long it may take to say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,9 +64,15 @@ impl ClientConfig {
 
 /// A store that is reached by gRPC. Connects when it is first called, and again when the
 /// connection was lost.
+///
+/// A server closes connections when they are old and when it stops. A call that meets this and
+/// that the server never took up is made once more, at once, over a new connection.
 pub struct RemoteStore {
     address: String,
     channel: Snappy<Channel>,
+    /// A connection of its own, so that large answers hold up nobody who asks whether the store
+    /// is there.
+    info_channel: Snappy<Channel>,
     response_timeout: Option<Duration>,
     info: watch::Sender<StoreInfo>,
 }
@@ -84,18 +93,18 @@ impl RemoteStore {
         if let Some(tls) = tls {
             endpoint = endpoint.tls_config(tls).map_err(|error| refused(&error))?;
         }
-        let channel = endpoint
+        let endpoint = endpoint
             .connect_timeout(connect_timeout)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect_lazy();
+            .tcp_nodelay(true);
         let snappy = SnappyLayer::new(Side::Client { compress }, MESSAGE_BYTES_MAX);
         Ok(RemoteStore {
             address,
-            channel: snappy.layer(channel),
+            channel: snappy.layer(endpoint.connect_lazy()),
+            info_channel: snappy.layer(endpoint.connect_lazy()),
             response_timeout,
             info: watch::Sender::new(StoreInfo::default()),
         })
@@ -106,14 +115,15 @@ impl RemoteStore {
     /// # Errors
     /// What the store answered, `Unavailable` when it cannot be reached, `DeadlineExceeded`.
     pub async fn refresh(&self, deadline: Duration) -> Result<StoreInfo, Error> {
-        let mut client = pb_info::info_client::InfoClient::new(self.channel.clone())
-            .max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let mut request = Request::new(pb_info::InfoRequest {});
-        request.set_timeout(deadline);
-        let answer = tokio::time::timeout(deadline, client.info(request)).await;
-        let answer = answer.map_err(|_| self.too_late(deadline))?;
-        let answer = answer.map_err(|status| from_status(&status, &self.address))?;
-        let info = convert::store_info(answer.into_inner()).map_err(|it| it.at(&self.address))?;
+        let ask = || {
+            let mut client = pb_info::info_client::InfoClient::new(self.info_channel.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let mut request = Request::new(pb_info::InfoRequest {});
+            request.set_timeout(deadline);
+            async move { client.info(request).await }
+        };
+        let answer = self.call(Some(deadline), ask).await?;
+        let info = convert::store_info(answer).map_err(|it| it.at(&self.address))?;
         self.info.send_replace(info.clone());
         Ok(info)
     }
@@ -128,12 +138,19 @@ impl RemoteStore {
         Error::DeadlineExceeded(format!("{}: no answer within {deadline:?}", self.address))
     }
 
-    /// Waits for an answer as long as one message may take.
-    async fn wait<T>(
-        &self,
-        answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    ) -> Result<T, Error> {
-        let answer = match self.response_timeout {
+    /// Calls, and once more when the call was never taken up: nothing that a store answers
+    /// changes anything in it. Waits for the answer no longer than `deadline`.
+    async fn call<T, F>(&self, deadline: Option<Duration>, ask: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let answer = async {
+            match ask().await {
+                Err(status) if was_never_taken_up(&status) => ask().await,
+                answer => answer,
+            }
+        };
+        let answer = match deadline {
             None => answer.await,
             Some(deadline) => {
                 tokio::time::timeout(deadline, answer).await.map_err(|_| self.too_late(deadline))?
@@ -166,8 +183,11 @@ impl Store for RemoteStore {
     ) -> BoxFuture<'_, Result<SeriesFrames, Error>> {
         async move {
             let message = convert::series_request_message(&request);
-            let mut client = self.client();
-            let messages = self.wait(client.series(message)).await?;
+            let ask = || {
+                let (mut client, message) = (self.client(), message.clone());
+                async move { client.series(message).await }
+            };
+            let messages = self.call(self.response_timeout, ask).await?;
             let reader = Reader {
                 address: self.address.clone(),
                 messages,
@@ -187,8 +207,11 @@ impl Store for RemoteStore {
     ) -> BoxFuture<'_, Result<LabelsResponse, Error>> {
         async move {
             let message = convert::names_request_message(&request);
-            let mut client = self.client();
-            let answer = self.wait(client.label_names(message)).await?;
+            let ask = || {
+                let (mut client, message) = (self.client(), message.clone());
+                async move { client.label_names(message).await }
+            };
+            let answer = self.call(self.response_timeout, ask).await?;
             affordable(convert::names_response(answer), &budget)
         }
         .boxed()
@@ -202,8 +225,11 @@ impl Store for RemoteStore {
     ) -> BoxFuture<'_, Result<LabelsResponse, Error>> {
         async move {
             let message = convert::values_request_message(name, &request);
-            let mut client = self.client();
-            let answer = self.wait(client.label_values(message)).await?;
+            let ask = || {
+                let (mut client, message) = (self.client(), message.clone());
+                async move { client.label_values(message).await }
+            };
+            let answer = self.call(self.response_timeout, ask).await?;
             affordable(convert::values_response(answer), &budget)
         }
         .boxed()

@@ -34,10 +34,7 @@ impl MemoryStore {
     }
 
     fn select(&self, request: &SeriesRequest, budget: &Budget) -> Result<SeriesFrames, Error> {
-        if request.matchers.is_empty() {
-            let text = "no matchers specified (excluding selector labels)";
-            return Err(Error::InvalidArgument(text.to_owned()));
-        }
+        request.require_matchers()?;
         let transform = LabelTransform::new(&Labels::empty(), &request.without_replica_labels);
         let mut resorter = Resorter::new(budget)?;
         for series in self.series.iter() {

@@ -11,7 +11,7 @@ use model::{Budget, Labels, Reservation};
 
 use crate::error::Error;
 use crate::loser_tree::LoserTree;
-use crate::request::PartialResponse;
+use crate::request::{PartialResponse, SeriesRequest};
 use crate::store::{
     AggrChunk, Aggregates, Chunk, ChunkEncoding, SeriesFrame, SeriesFrames, StoreSeries,
 };
@@ -44,6 +44,16 @@ pub struct MergeOptions {
     pub batch_size: usize,
     /// Most series in all; 0 is no limit.
     pub limit: usize,
+}
+
+impl From<&SeriesRequest> for MergeOptions {
+    fn from(request: &SeriesRequest) -> MergeOptions {
+        MergeOptions {
+            partial_response: request.partial_response,
+            batch_size: request.batch_size,
+            limit: request.limit,
+        }
+    }
 }
 
 /// Merges streams, each sorted by the labels that it sends, into one.

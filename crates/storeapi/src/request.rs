@@ -3,6 +3,8 @@
 use model::{Labels, Matcher, TimeRange};
 use xxhash_rust::xxh64::Xxh64;
 
+use crate::error::Error;
+
 /// What to do about a part of the data that cannot be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PartialResponse {
@@ -110,6 +112,18 @@ impl SeriesRequest {
             step_ms: 0,
             range_ms: 0,
         }
+    }
+
+    /// Refuses a request for everything, as receivers and queriers do.
+    ///
+    /// # Errors
+    /// `InvalidArgument` in Thanos' words when there is no matcher.
+    pub fn require_matchers(&self) -> Result<(), Error> {
+        if self.matchers.is_empty() {
+            let text = "no matchers specified (excluding selector labels)";
+            return Err(Error::InvalidArgument(text.to_owned()));
+        }
+        Ok(())
     }
 }
 

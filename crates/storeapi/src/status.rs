@@ -21,6 +21,25 @@ pub fn to_status(error: &Error) -> Status {
     Status::new(code, error.to_string())
 }
 
+/// Whether a call failed because its connection was closing, so that the peer never took it up:
+/// it was not sent yet, or the peer had said which calls it still answers, and this is none.
+pub(crate) fn was_never_taken_up(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return match error.reason() {
+                Some(h2::Reason::NO_ERROR) => error.is_go_away() && error.is_remote(),
+                reason => reason == Some(h2::Reason::REFUSED_STREAM),
+            };
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// What a status of the peer called `name` means to the one who asked it.
 pub fn from_status(status: &Status, name: &str) -> Error {
     let mut text = match status.message() {

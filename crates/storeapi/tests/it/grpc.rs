@@ -17,11 +17,19 @@ use tokio_stream::wrappers::TcpListenerStream;
 use crate::stores::store;
 
 async fn serve(store: Arc<dyn Store>) -> (String, server::Health) {
+    serve_by(tonic::transport::Server::builder(), store).await
+}
+
+/// Serves a store with the settings of `builder`.
+pub(crate) async fn serve_by(
+    mut builder: tonic::transport::Server,
+    store: Arc<dyn Store>,
+) -> (String, server::Health) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let memory = CallBudget { budget: Budget::unlimited(), call_bytes_max: 64 << 20 };
     let (routes, health) = server::routes(store, memory).await.unwrap();
-    let server = tonic::transport::Server::builder().add_routes(routes);
+    let server = builder.add_routes(routes);
     #[expect(clippy::disallowed_methods, reason = "the server ends with the test")]
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     (address, health)
