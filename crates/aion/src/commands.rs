@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use compactor::Compactor;
-use daemon::{Service, nearest};
+use daemon::Service;
+use model::nearest;
 use querier::Querier;
 use receiver::Receiver;
 use store_gateway::StoreGateway;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{ArgMatches, Command};
 use daemon::flags::{self, accepted, accepted_switch, bool_pair, refused};
+use model::TimeBound;
 
-use crate::bounds::Bound;
 use crate::retention::{Policy, Resolution};
 
 /// Shortest raw retention with downsampling on: a block is downsampled to 5m at this age.
@@ -37,8 +37,8 @@ pub(crate) struct Rules {
     pub(crate) delete_delay: Duration,
     pub(crate) retention: Policy,
     /// Only blocks that reach into these times are looked at.
-    pub(crate) min_time: Bound,
-    pub(crate) max_time: Bound,
+    pub(crate) min_time: TimeBound,
+    pub(crate) max_time: TimeBound,
 }
 
 const LATER: &str = "blocks are not compacted or downsampled yet";
@@ -83,12 +83,12 @@ pub(crate) fn flags(command: Command) -> Command {
         .arg(
             flags::value("min-time", "Leave blocks alone that end before; RFC 3339 or -30d.")
                 .default_value("0000-01-01T00:00:00Z")
-                .value_parser(Bound::parse),
+                .value_parser(TimeBound::parse),
         )
         .arg(
             flags::value("max-time", "Leave blocks alone that begin after; RFC 3339 or -30d.")
                 .default_value("9999-12-31T23:59:59Z")
-                .value_parser(Bound::parse),
+                .value_parser(TimeBound::parse),
         )
         .arg(
             flags::value("block-meta-fetch-concurrency", "Reads of metas at the same time.")
@@ -190,8 +190,8 @@ fn retention(flags: &ArgMatches) -> Policy {
     }
 }
 
-fn bound(flags: &ArgMatches, name: &str) -> anyhow::Result<Bound> {
-    flags.get_one::<Bound>(name).copied().with_context(|| format!("--{name}: needs a value"))
+fn bound(flags: &ArgMatches, name: &str) -> anyhow::Result<TimeBound> {
+    flags.get_one::<TimeBound>(name).copied().with_context(|| format!("--{name}: needs a value"))
 }
 
 /// A retention that ends before blocks are old enough to be downsampled would leave nothing.

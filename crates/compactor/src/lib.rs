@@ -4,7 +4,6 @@
 //! ([`pass`]), and when is another matter ([`rounds`]). Nothing that it finds makes it halt: what
 //! is damaged is named and left alone, what fails is tried again.
 
-mod bounds;
 mod config;
 mod metrics;
 mod pass;

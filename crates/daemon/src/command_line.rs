@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use model::nearest;
 
-use crate::nearest::nearest;
 use crate::settings::Settings;
 use crate::{Service, flags, logs, traces};
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use model::Budget;
+
 use crate::{Clock, Memory, Metrics, Random, Readiness, SeededRandom, SystemClock, Tasks};
 
 /// What the process lends to a service.
@@ -19,18 +21,22 @@ pub struct Context {
     pub readiness: Readiness,
     /// How much memory there is.
     pub memory: Memory,
+    /// The account of the whole process, which all of its parts share.
+    pub budget: Budget,
 }
 
 impl Context {
     /// The context of a process whose only part so far is `name`.
     pub fn new(name: &'static str, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Context {
+        let memory = Memory::of_this_machine();
         Context {
             tasks: Tasks::new(),
             clock,
             random,
             metrics: Metrics::new(),
             readiness: Readiness::new(name),
-            memory: Memory::of_this_machine(),
+            memory,
+            budget: memory.budget(),
         }
     }
 
@@ -54,6 +60,13 @@ impl Context {
             metrics: self.metrics.part(name),
             readiness: self.readiness.part(name),
             memory: self.memory,
+            budget: self.budget.clone(),
         }
+    }
+
+    /// The same with another bound of memory, and so a new account.
+    #[must_use]
+    pub fn with_memory(self, memory: Memory) -> Context {
+        Context { memory, budget: memory.budget(), ..self }
     }
 }

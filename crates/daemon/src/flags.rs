@@ -4,7 +4,6 @@
 //! Flags that aion knows but does not act on are declared too: [`accepted`] ones log a note when
 //! used, [`refused`] ones end the process with a reason unless they say what is so anyway.
 
-mod duration;
 mod label;
 mod size;
 
@@ -15,7 +14,6 @@ use anyhow::{Context as _, bail};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-pub use crate::flags::duration::parse_duration;
 pub use crate::flags::label::parse_label;
 pub use crate::flags::size::parse_bytes;
 use crate::settings::Settings;
@@ -37,7 +35,7 @@ pub fn values(name: &'static str, help: &'static str) -> Arg {
 
 /// `--<name> <duration>`, read with [`duration_of`]: `2h`, `15d`, `1h30m`, `500ms`, `0`.
 pub fn duration(name: &'static str, default: &'static str, help: &'static str) -> Arg {
-    value(name, help).default_value(default).value_parser(parse_duration)
+    value(name, help).default_value(default).value_parser(model::duration::parse_flag)
 }
 
 /// `--<name> <size>`, read with `get_one::<u64>`: `250MB`, `2GiB`, `4096`; units of 1024.

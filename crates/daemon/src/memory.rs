@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use model::Budget;
 use tikv_jemalloc_ctl::{epoch, stats};
 
 #[global_allocator]
@@ -17,7 +18,7 @@ static ALLOCATED_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// What is assumed when nothing tells how much memory there is.
 const FALLBACK_LIMIT_BYTES: usize = 1 << 30;
 
-/// What a service makes its budget from: `Budget::process(limit_bytes, Some(allocated_bytes))`.
+/// How much memory there is, and how much is in use.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     /// What the process may use: the flag, else the control group's limit, else the machine's.
@@ -31,6 +32,12 @@ impl Memory {
     /// Memory with the given limit.
     pub fn with_limit(limit_bytes: usize) -> Memory {
         Memory { limit_bytes, allocated_bytes }
+    }
+
+    /// A new account of all this memory. A process has one, [`crate::Context::budget`]: two would
+    /// promise the memory twice.
+    pub(crate) fn budget(self) -> Budget {
+        Budget::process(self.limit_bytes, Some(self.allocated_bytes))
     }
 
     /// The lowest of what the control groups of this process and the machine allow.

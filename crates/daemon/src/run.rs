@@ -143,8 +143,7 @@ impl<S: Service> Life<S> {
         }
         let random = SeededRandom::from_system()?;
         debug!(seed = random.seed(), "random numbers start from this seed");
-        let mut context = Context::new(S::NAME, clock, Arc::new(random));
-        context.memory = self.memory;
+        let context = Context::new(S::NAME, clock, Arc::new(random)).with_memory(self.memory);
         context.metrics.register(|registry| {
             process::register(registry, &context.clock, context.memory, &context.readiness);
         });

@@ -10,8 +10,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Arg, ArgAction, Command};
 use config::{Environment, File, FileFormat, Map, Source as _, Value, ValueKind};
-
-use crate::nearest::nearest;
+use model::nearest;
 
 /// Environment variables that set flags begin so: `AION_TSDB_PATH` sets `--tsdb.path`.
 const PREFIX: &str = "aion";

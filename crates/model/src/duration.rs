@@ -1,5 +1,8 @@
 //! Durations as Prometheus writes them in flags, configuration and queries: `1h30m`, `15d`.
 
+mod flag;
+
+pub use crate::duration::flag::{NotADuration, parse_flag};
 use crate::quote::GoQuoted;
 
 /// Units from the largest to the smallest, in milliseconds, and whether the printer uses the

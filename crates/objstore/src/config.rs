@@ -1,16 +1,15 @@
 //! Thanos' object store configuration: the YAML of `--objstore.config` and what it becomes.
 
 mod duration;
-mod nearest;
 pub(crate) mod s3;
 mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use model::nearest;
 use serde::Deserialize;
 
-pub use crate::config::nearest::nearest;
 use crate::config::s3::RawS3;
 pub use crate::config::s3::{Encryption, S3Config, Secret};
 use crate::environment::Environment;

@@ -43,11 +43,7 @@ impl App {
     /// # Errors
     /// A thread cannot be started, or an endpoint's address makes no sense.
     pub(crate) fn new(config: &Config, context: &Context) -> anyhow::Result<App> {
-        let memory = context.memory;
-        let budget = config
-            .budget
-            .clone()
-            .unwrap_or_else(|| Budget::process(memory.limit_bytes, Some(memory.allocated_bytes)));
+        let budget = context.budget.clone();
         let width = std::thread::available_parallelism().map_or(1, usize::from);
         let concurrent_max = config.query.concurrent_max;
         let endpoints = Endpoints::new(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{ArgMatches, Command};
 use daemon::flags::{self, accepted, accepted_switch, bool_pair, refused, refused_switch};
-use model::{Budget, Labels};
+use model::Labels;
 use storeapi::Store;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
@@ -22,8 +22,6 @@ pub struct Config {
     pub grpc: daemon::grpc::Config,
     /// Stores that live in the same process, besides those that flags name.
     pub local_stores: Vec<Arc<dyn Store>>,
-    /// The account above all queries; none makes one of the process' memory.
-    pub budget: Option<Budget>,
     pub(crate) endpoints: EndpointsConfig,
     pub(crate) query: QueryConfig,
     pub(crate) selector_labels: Labels,
@@ -257,7 +255,6 @@ impl Config {
             http: daemon::http::Config::from_flags(flags)?,
             grpc: daemon::grpc::Config::from_flags(flags)?,
             local_stores: Vec::new(),
-            budget: None,
             endpoints: EndpointsConfig::from_flags(flags)?,
             query: QueryConfig::from_flags(flags)?,
             selector_labels: selector_labels(flags)?,

@@ -9,14 +9,20 @@ use model::{Columns, TimeRange};
 use storeapi::store::{AggrChunk, Chunk, ChunkEncoding};
 use tsdb_core::chunk::xor;
 
+use crate::histogram_times::{self, Counts};
+
 /// Bytes that a decoded sample takes.
 const SAMPLE_BYTES: usize = 16;
+/// Bytes that a histogram takes of which only the time and the sum are decoded.
+const HISTOGRAM_BYTES: usize = SAMPLE_BYTES + size_of::<FloatHistogram>();
 
 /// Decodes the chunks of series one after the other and keeps its memory.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     merged_timestamps_ms: Vec<i64>,
     merged_values: Vec<f64>,
+    /// Times and sums of the histograms that were met.
+    histograms: Vec<(i64, f64)>,
 }
 
 /// A chunk that could not be read whole.
@@ -29,13 +35,14 @@ pub(crate) struct Unreadable {
 /// The most bytes that decoding these chunks takes, by the number of samples that each declares;
 /// a chunk cannot hold more samples than two bits each.
 pub(crate) fn decoded_bytes_max(chunks: &[AggrChunk]) -> usize {
-    let count = |chunk: &AggrChunk| {
-        let Some(Chunk { data, .. }) = &chunk.raw else { return 0 };
+    let bytes = |chunk: &AggrChunk| {
+        let Some(Chunk { data, encoding }) = &chunk.raw else { return 0 };
         let declared = data.first_chunk().map_or(0, |it| usize::from(u16::from_be_bytes(*it)));
-        declared.min(data.len().saturating_mul(4))
+        let count = declared.min(data.len().saturating_mul(4));
+        count * if *encoding == ChunkEncoding::Xor { SAMPLE_BYTES } else { HISTOGRAM_BYTES }
     };
     // Twice: the columns and what is merged beside them.
-    2 * SAMPLE_BYTES * chunks.iter().map(count).sum::<usize>()
+    2 * chunks.iter().map(bytes).sum::<usize>()
 }
 
 impl Decoder {
@@ -47,6 +54,7 @@ impl Decoder {
         columns: &mut Columns,
     ) -> Vec<Unreadable> {
         columns.clear();
+        self.histograms.clear();
         let mut unreadable = Vec::new();
         for chunk in chunks {
             let span = TimeRange::new(chunk.min_time_ms, chunk.max_time_ms);
@@ -54,11 +62,11 @@ impl Decoder {
                 continue;
             }
             let result = match &chunk.raw {
-                Some(raw) if raw.encoding == ChunkEncoding::Xor => self.floats(raw, columns),
-                Some(_) => {
-                    histogram_met(span, range, columns);
-                    Ok(())
-                }
+                Some(raw) => match raw.encoding {
+                    ChunkEncoding::Xor => self.floats(raw, columns),
+                    ChunkEncoding::Histogram => self.histograms(Counts::Integer, raw, range),
+                    ChunkEncoding::FloatHistogram => self.histograms(Counts::Float, raw, range),
+                },
                 None => Err("it holds aggregates of a downsampled block only".to_owned()),
             };
             if let Err(why) = result {
@@ -66,7 +74,33 @@ impl Decoder {
             }
         }
         cut(columns, range);
+        self.show_histograms(columns);
         unreadable
+    }
+
+    /// Collects when there is a native histogram in the range.
+    fn histograms(
+        &mut self,
+        counts: Counts,
+        chunk: &Chunk,
+        range: TimeRange,
+    ) -> Result<(), String> {
+        histogram_times::read(counts, &chunk.data, |time_ms, sum| {
+            if range.contains(time_ms) {
+                self.histograms.push((time_ms, sum));
+            }
+        })
+    }
+
+    /// Tells the engine when there are native histograms, whose content is not decoded: it refuses
+    /// the query when one of them is met by a window.
+    fn show_histograms(&mut self, columns: &mut Columns) {
+        self.histograms.sort_by_key(|(time_ms, _)| *time_ms);
+        self.histograms.dedup_by_key(|(time_ms, _)| *time_ms);
+        for (time_ms, sum) in &self.histograms {
+            columns.histogram_timestamps_ms.push(*time_ms);
+            columns.histograms.push(FloatHistogram { sum: *sum, ..FloatHistogram::default() });
+        }
     }
 
     fn floats(&mut self, chunk: &Chunk, columns: &mut Columns) -> Result<(), String> {
@@ -153,24 +187,6 @@ fn cut(columns: &mut Columns, range: TimeRange) {
     columns.values.drain(..start);
 }
 
-/// Tells the engine that there are native histograms, whose content is not decoded: it refuses the
-/// query when one of them is met by a window. A chunk has a sample at each end; where both lie
-/// outside of the range, one is taken to be at its start.
-fn histogram_met(span: TimeRange, range: TimeRange, columns: &mut Columns) {
-    let ends = [span.start_ms, span.end_ms];
-    let mut times: Vec<i64> = ends.into_iter().filter(|it| range.contains(*it)).collect();
-    if times.is_empty() {
-        times.push(range.start_ms.max(span.start_ms));
-    }
-    for timestamp_ms in times {
-        let last = columns.histogram_timestamps_ms.last();
-        if last.is_none_or(|last| *last < timestamp_ms) {
-            columns.histogram_timestamps_ms.push(timestamp_ms);
-            columns.histograms.push(FloatHistogram::default());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -248,7 +264,21 @@ mod tests {
 
     #[test]
     fn histograms_are_met_inside_of_the_range() {
-        let raw = Some(Chunk { encoding: ChunkEncoding::Histogram, data: Vec::new().into() });
+        // Three without buckets, at 10, 20 and 90 ms: each number is its bits with its prefix.
+        let bits = [
+            "0000000000000011 00000000", // 3 samples, no flags
+            "00000000 0 0 0",            // no width of the zero bucket, schema 0, no spans
+            "110001010 0 0",             // at 10 ms; no counts
+            "0000000000000000000000000000000000000000000000000000000000000000", // no sum
+            "110001010 0 0 0",           // 10 ms later, all else the same
+            "1110000111100 0 0 0",       // and 60 ms more than these later
+        ];
+        let bits: Vec<u8> = bits.concat().bytes().filter(|it| *it != b' ').collect();
+        let byte = |bits: &[u8]| {
+            bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | (bit - b'0') << (7 - at))
+        };
+        let data: Vec<u8> = bits.chunks(8).map(byte).collect();
+        let raw = Some(Chunk { encoding: ChunkEncoding::Histogram, data: data.into() });
         let chunk = AggrChunk { min_time_ms: 10, max_time_ms: 90, raw, ..AggrChunk::default() };
         let check = |start_ms, end_ms, expected: &[i64]| {
             let mut columns = Columns::default();
@@ -256,9 +286,10 @@ mod tests {
             Decoder::default().decode(std::slice::from_ref(&chunk), range, &mut columns);
             assert_eq!(columns.histogram_timestamps_ms, expected);
         };
-        check(0, 100, &[10, 90]);
-        check(20, 100, &[90]);
+        check(0, 100, &[10, 20, 90]);
+        check(20, 100, &[20, 90]);
         check(20, 30, &[20]);
+        check(30, 80, &[]);
         check(91, 100, &[]);
     }
 }

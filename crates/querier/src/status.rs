@@ -63,8 +63,12 @@ impl ApiError {
                 return ApiError::parameter("query", error);
             }
             promql::Error::Budget(_) => {
-                let hint = "narrow the matchers, shorten the range or give the process more memory";
+                let hint = "narrow the matchers, shorten the range or give the process more memory \
+                            (--memory.limit-bytes)";
                 return ApiError::new(Kind::Execution, format!("{error}; {hint}"));
+            }
+            promql::Error::TooManySamples { .. } => {
+                return ApiError::new(Kind::Execution, format!("{error} (--query.max-samples)"));
             }
             promql::Error::Storage(_) if call == Call::Instant => Kind::Internal,
             _ => Kind::Execution,
@@ -113,5 +117,27 @@ impl IntoResponse for ApiError {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Budget;
+
+    use super::*;
+
+    #[test]
+    fn bounds_are_told_with_the_flags_that_move_them() {
+        let told = |error: promql::Error| ApiError::of_query(&error, Call::Instant);
+        let samples = told(promql::Error::TooManySamples { limit: 7 });
+        assert_eq!(samples.kind, Kind::Execution);
+        assert!(samples.message.contains("more than 7;"), "{}", samples.message);
+        assert!(samples.message.contains("--query.max-samples"), "{}", samples.message);
+        let refused = Budget::unlimited().child("query", 1).reserve(2).unwrap_err();
+        let memory = told(promql::Error::Budget(refused));
+        assert!(memory.message.contains("--memory.limit-bytes"), "{}", memory.message);
+        // No flag moves the most steps.
+        let steps = told(promql::Error::TooManySteps { limit: 7 });
+        assert!(!steps.message.contains("--"), "{}", steps.message);
     }
 }

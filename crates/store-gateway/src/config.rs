@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{ArgMatches, Command};
 use daemon::flags::{self, accepted, accepted_switch, bool_pair, refused};
+use model::TimeBound;
 
-use crate::bounds::Bound;
 use crate::limits::Limits;
 
 /// What a store gateway is told to do.
@@ -20,8 +20,8 @@ pub struct Config {
     pub(crate) sync_interval: Duration,
     pub(crate) load_concurrency: usize,
     pub(crate) meta_concurrency: usize,
-    pub(crate) min_time: Bound,
-    pub(crate) max_time: Bound,
+    pub(crate) min_time: TimeBound,
+    pub(crate) max_time: TimeBound,
     pub(crate) consistency_delay: Duration,
     pub(crate) ignore_deletion_marks_delay: Duration,
     pub(crate) cache_bytes: usize,
@@ -70,12 +70,12 @@ fn sync_flags(command: Command) -> Command {
         .arg(
             flags::value("min-time", "Blocks that end before are not served; RFC 3339 or -30d.")
                 .default_value("0000-01-01T00:00:00Z")
-                .value_parser(Bound::parse),
+                .value_parser(TimeBound::parse),
         )
         .arg(
             flags::value("max-time", "Blocks that begin after are not served; RFC 3339 or -2h.")
                 .default_value("9999-12-31T23:59:59Z")
-                .value_parser(Bound::parse),
+                .value_parser(TimeBound::parse),
         )
         .arg(flags::duration(
             "consistency-delay",
@@ -149,9 +149,12 @@ fn limit_flags(command: Command) -> Command {
             "Most bytes that one call may read; 0 is no limit.",
         ))
         .arg(
-            flags::value("store.grpc.series-max-concurrency", "Series calls at the same time.")
-                .default_value("20")
-                .value_parser(clap::value_parser!(u16).range(1..)),
+            flags::value(
+                "store.grpc.series-max-concurrency",
+                "Series calls that read at the same time.",
+            )
+            .default_value("20")
+            .value_parser(clap::value_parser!(u16).range(1..)),
         )
 }
 
@@ -242,6 +245,6 @@ fn size(flags: &ArgMatches, name: &str) -> usize {
     usize::try_from(limit(flags, name)).unwrap_or(usize::MAX)
 }
 
-fn bound(flags: &ArgMatches, name: &str) -> anyhow::Result<Bound> {
-    flags.get_one::<Bound>(name).copied().with_context(|| format!("--{name}: needs a value"))
+fn bound(flags: &ArgMatches, name: &str) -> anyhow::Result<TimeBound> {
+    flags.get_one::<TimeBound>(name).copied().with_context(|| format!("--{name}: needs a value"))
 }

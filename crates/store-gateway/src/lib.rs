@@ -7,7 +7,6 @@
 
 mod block;
 mod blocks;
-mod bounds;
 mod chunks;
 mod config;
 mod error;
@@ -32,7 +31,6 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{ArgMatches, Command};
 use daemon::{Context, Service};
-use model::Budget;
 use objstore::{Environment, SharedStore};
 use storeapi::Store;
 use storeapi::server::CallBudget;
@@ -168,7 +166,7 @@ impl Parts {
         metrics: Metrics,
     ) -> anyhow::Result<Parts> {
         let memory = context.memory;
-        let process = Budget::process(memory.limit_bytes, Some(memory.allocated_bytes));
+        let process = &context.budget;
         let share = |wanted: usize, share: usize, flag: &str| {
             let most = memory.limit_bytes / share;
             if wanted > most {

@@ -23,6 +23,8 @@ const GAP_BYTES_MAX: u64 = 512 * 1024;
 const RUN_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Requests of one fetch that are under way at once.
 const RUNS_AT_ONCE: usize = 4;
+/// Parts that take less than one in so many of the bytes that were read are copied.
+const SLICES_SHARE_MIN: usize = 4;
 
 /// An object of a block.
 #[derive(Clone, Debug)]
@@ -122,6 +124,15 @@ impl Remote {
             held.grow(source.copied_bytes(range).min(wanted_bytes))?;
             parts.push(source.assemble(range));
         }
+        drop(source);
+        // Parts are slices of what was read, and may outlive this call's account of it: where they
+        // are little of it, they get a buffer of their own.
+        let parts_bytes: usize = parts.iter().map(Bytes::len).sum();
+        if parts_bytes < wanted_bytes / SLICES_SHARE_MIN {
+            held.grow(parts_bytes)?;
+            copy_together(&mut parts, parts_bytes);
+            held.resize(parts_bytes)?;
+        }
         Ok(Fetched { parts, held })
     }
 
@@ -196,6 +207,18 @@ fn join_pages(pages: &[u64]) -> Vec<Range<u64>> {
         }
     }
     runs
+}
+
+/// Moves parts into one new buffer.
+fn copy_together(parts: &mut [Bytes], parts_bytes: usize) {
+    let mut buffer = BytesMut::with_capacity(parts_bytes);
+    for part in &mut *parts {
+        buffer.extend_from_slice(part);
+    }
+    let mut buffer = buffer.freeze();
+    for part in parts {
+        *part = buffer.split_to(part.len());
+    }
 }
 
 /// The bytes of a range as far as one of the fetched runs holds its beginning.

@@ -8,13 +8,12 @@ use bucket::State;
 use bucket::filter::{self, Filters};
 use daemon::Context;
 use futures_util::stream::{self, StreamExt as _};
-use model::{BlockId, Budget};
+use model::{BlockId, Budget, TimeBound};
 use tracing::{error, info, warn};
 use tsdb_core::block::Meta;
 
 use crate::block::{Block, name_of};
 use crate::blocks::{Blocks, Broken, Snapshot};
-use crate::bounds::Bound;
 use crate::error::Error;
 use crate::index_header::IndexHeaders;
 use crate::metrics::Metrics;
@@ -29,9 +28,9 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     /// Blocks that end before are not.
-    pub(crate) min_time: Bound,
+    pub(crate) min_time: TimeBound,
     /// Blocks that begin after are not.
-    pub(crate) max_time: Bound,
+    pub(crate) max_time: TimeBound,
     /// Blocks younger than this are not.
     pub(crate) consistency_delay: Duration,
     /// Blocks that were marked for deletion longer ago than this are not.
@@ -119,7 +118,7 @@ impl Sync {
         self.metrics.set_cached_bytes(self.remote.cached_bytes());
         self.metrics.set_loaded(next.loaded.len(), now_ms);
         self.blocks.replace(next);
-        self.remove_local(&seen);
+        self.headers.keep_only(seen.blocks.keys().copied().collect()).await;
         Ok(())
     }
 
@@ -252,12 +251,6 @@ impl Sync {
                 self.metrics.count_drop();
             }
         }
-    }
-
-    /// Removes local files of blocks that are no longer in the bucket.
-    fn remove_local(&self, seen: &bucket::Snapshot) {
-        let gone = |it: &BlockId| !seen.blocks.contains_key(it);
-        self.headers.kept().into_iter().filter(gone).for_each(|it| self.headers.remove(it));
     }
 }
 

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use model::TimeBound;
 use objstore::faulty::{Fault, Moment, Trigger};
 use objstore::{Environment, Faulty, MemoryStore, ObjectStore as _, Operation};
 use tsdb_core::block::Meta;
 
 use super::*;
-use crate::bounds::Bound;
 use crate::retention::Policy;
 
 mod clock_skew;
@@ -51,8 +51,8 @@ fn world() -> World {
         consistency_delay: Duration::ZERO,
         delete_delay: Duration::from_hours(48),
         retention: Policy { raw: Some(Duration::from_hours(24)), ..Policy::default() },
-        min_time: Bound::At(i64::MIN),
-        max_time: Bound::At(i64::MAX),
+        min_time: TimeBound::At(i64::MIN),
+        max_time: TimeBound::At(i64::MAX),
     };
     let store: SharedStore = Arc::<Faulty>::clone(&faulty);
     let shared_clock: Arc<dyn Clock> = Arc::<StoppedClock>::clone(&clock);

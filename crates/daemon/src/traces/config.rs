@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
+use model::duration::parse_flag;
 use opentelemetry_sdk::trace::Sampler;
 use serde::Deserialize;
-
-use crate::flags::parse_duration;
 
 /// What is sent when nothing else is said, as the OpenTelemetry collector listens.
 const DEFAULT_ENDPOINT: &str = "localhost:4317";
@@ -109,7 +108,7 @@ impl RawOtlp {
         }
         let timeout = match self.timeout.as_str() {
             "" => DEFAULT_TIMEOUT,
-            text => parse_duration(text).map_err(|error| anyhow!("timeout: {error}"))?,
+            text => parse_flag(text).map_err(|error| anyhow!("timeout: {error}"))?,
         };
         let endpoint = match self.endpoint.as_str() {
             "" => DEFAULT_ENDPOINT.to_owned(),

@@ -4,37 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// Units from the largest, with their length in ms.
-const UNITS: [(&str, u64); 7] = [
-    ("y", 365 * 86_400_000),
-    ("w", 7 * 86_400_000),
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
-
-/// Reads a duration: numbers with units, each unit once, from the largest; `0` needs none.
-pub(super) fn parse(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let (mut rest, mut from, mut total_ms) = (text, 0, 0_u64);
-    while !rest.is_empty() {
-        let digits = rest.find(|it: char| !it.is_ascii_digit())?;
-        let number: u64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|it: char| it.is_ascii_digit()).unwrap_or(rest.len());
-        let at = UNITS.iter().position(|(name, _)| *name == &rest[..unit])?;
-        if at < from {
-            return None;
-        }
-        from = at + 1;
-        total_ms = total_ms.checked_add(number.checked_mul(UNITS[at].1)?)?;
-        rest = &rest[unit..];
-    }
-    (!text.is_empty()).then_some(Duration::from_millis(total_ms))
+/// Reads a duration as Prometheus does.
+fn parse(text: &str) -> Option<Duration> {
+    let duration_ms = u64::try_from(model::duration::parse_ms(text).ok()?).ok()?;
+    Some(Duration::from_millis(duration_ms))
 }
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(

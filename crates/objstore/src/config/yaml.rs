@@ -1,9 +1,9 @@
 //! YAML with strict keys and errors that say where.
 
+use model::nearest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use super::nearest::nearest;
 use crate::error::{Error, Position};
 use crate::store::Result;
 

@@ -234,8 +234,8 @@ async fn a_query_that_needs_too_much_memory_is_refused() {
     let flags: Vec<String> = Vec::new();
     let mut config: querier::Config = daemon::config_of::<querier::Querier>(&flags).unwrap();
     config.local_stores = vec![good("good", "a", &samples)];
-    config.budget = Some(Budget::unlimited().child("process", 200_000));
-    let context = daemon::Context::of_this_machine("query").unwrap();
+    let mut context = daemon::Context::of_this_machine("query").unwrap();
+    context.budget = Budget::unlimited().child("process", 200_000);
     let router = querier::router(&config, &context).await.unwrap();
     let request = http::Request::get("/api/v1/query?query=up[1d]&time=10000");
     let request = request.body(axum::body::Body::empty()).unwrap();

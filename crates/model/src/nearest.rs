@@ -3,8 +3,11 @@
 /// The name among `known` that is nearest to `text`, if it is near enough to be a slip of the
 /// hand: at most a third of its letters changed, added, left out or swapped.
 pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let edits_max = (text.chars().count() / 3).clamp(1, 5);
-    let distances = known.into_iter().map(|it| (distance(text, it), it));
+    let length = text.chars().count();
+    let edits_max = (length / 3).clamp(1, 5);
+    // However long a text is, it is compared only with names of about its length.
+    let known = known.into_iter().filter(|it| it.chars().count().abs_diff(length) <= edits_max);
+    let distances = known.map(|it| (distance(text, it), it));
     distances.filter(|(edits, _)| *edits <= edits_max).min().map(|(_, it)| it)
 }
 
@@ -36,7 +39,8 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Option<&str>) {
-        let known = ["grpc-address", "http-address", "tsdb.path", "tsdb.retention", "label"];
+        let flags = ["grpc-address", "http-address", "tsdb.path", "tsdb.retention", "label"];
+        let known = flags.into_iter().chain(["bucket", "endpoint", "access_key", "secret_key"]);
         assert_eq!(nearest(text, known), expected, "{text:?}");
     }
 
@@ -48,8 +52,13 @@ mod tests {
         check("lable", Some("label"));
         check("tsdb-retention", Some("tsdb.retention"));
         check("labels", Some("label"));
+        check("buckett", Some("bucket"));
+        check("acess_key", Some("access_key"));
+        check("end_point", Some("endpoint"));
+        check("colour", None);
         check("zzz", None);
         check("", None);
         check("retention", None);
+        check(&"label".repeat(1_000_000), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Durations as Prometheus (`15d`, `1h30m`) and Go (`1.5s`, `500ms`) write them.
+//! Durations as Prometheus (`15d`, `1h30m`) and Go (`1.5s`, `500ms`) write them, in one reader.
 
 use std::time::Duration;
 
@@ -19,14 +19,19 @@ const UNITS: &[(&str, u64)] = &[
 /// Digits of a number in a duration; more are no duration but a mistake.
 const DIGITS_MAX: usize = 18;
 
+/// A text that is no duration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a duration such as 15d, 2h30m, 90s or 500ms")]
+pub struct NotADuration(String);
+
 /// Reads a duration: numbers with units one after the other, or a plain `0`.
 ///
 /// A day has 24 hours and a year 365 days, as in Prometheus; fractions are allowed, as in Go.
 ///
 /// # Errors
-/// Says what a duration looks like.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let refused = || format!("{text:?} is not a duration such as 15d, 2h30m, 90s or 500ms");
+/// [`NotADuration`] says what a duration looks like.
+pub fn parse_flag(text: &str) -> Result<Duration, NotADuration> {
+    let refused = || NotADuration(text.chars().take(200).collect());
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -69,7 +74,7 @@ mod tests {
 
     fn check(text: &str, expected_ms: Option<u64>) {
         let expected = expected_ms.map(Duration::from_millis);
-        assert_eq!(parse_duration(text).ok(), expected, "{text:?}");
+        assert_eq!(parse_flag(text).ok(), expected, "{text:?}");
     }
 
     #[test]
