@@ -75,7 +75,8 @@ async fn calls_are_measured_and_panics_survived() {
         ));
     }
     check(
-        "grpc_server_handled_total{grpc_code=\"Internal\",grpc_type=\"unary\",grpc_service=\"test.Panic\"",
+        "grpc_server_handled_total{grpc_code=\"Internal\",grpc_type=\"unary\",\
+         grpc_service=\"test.Panic\"",
     );
     check("grpc_code=\"Unimplemented\",grpc_type=\"unary\",grpc_service=\"unknown\"");
     check("grpc_req_panics_recovered_total 1\n");
