@@ -14,11 +14,20 @@ pub enum Error {
     Timeout,
     /// More samples were read than one query may read.
     #[error(
-        "query processing would load too many samples into memory in expression evaluation: \
+        "query processing would load too many samples into memory in query execution: \
          more than {limit}; narrow the matchers, shorten the range or raise the limit"
     )]
     TooManySamples {
         /// The most samples that a query may read.
+        limit: u64,
+    },
+    /// A part of the query has more steps than any query may have.
+    #[error(
+        "query processing would load too many samples into memory in query execution: \
+         more than {limit} steps of one series; shorten the range or lengthen the step"
+    )]
+    TooManySteps {
+        /// The most steps.
         limit: u64,
     },
     /// A memory bound was passed.
@@ -44,6 +53,7 @@ impl Error {
         match self {
             Error::Canceled | Error::Timeout | Error::Budget(_) | Error::Storage(_) => true,
             Error::TooManySamples { .. }
+            | Error::TooManySteps { .. }
             | Error::Execution(_)
             | Error::BadQuery(_)
             | Error::Unsupported(_) => false,

@@ -84,7 +84,7 @@ impl Context {
     pub(crate) fn hold_row(&self, steps: usize) -> Result<(), Error> {
         let steps_wanted = u64::try_from(steps).unwrap_or(u64::MAX);
         if steps_wanted > STEPS_MAX {
-            return Err(Error::TooManySamples { limit: STEPS_MAX });
+            return Err(Error::TooManySteps { limit: STEPS_MAX });
         }
         self.rows.lock().grow(steps.saturating_mul(ROW_BYTES))?;
         Ok(())

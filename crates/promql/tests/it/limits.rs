@@ -226,7 +226,7 @@ fn a_subquery_of_too_many_steps_is_refused_before_anything_is_allocated() {
     let session = endless(Cancel::new(), Budget::unlimited().child("query", 64 << 20));
     let query = "sum(max_over_time(m_total[100y:1ms]))";
     let answer = hour(&Engine::default(), query, &session);
-    assert!(matches!(answer, Err(Error::TooManySamples { limit: 50_000_000 })), "{answer:?}");
+    assert!(matches!(answer, Err(Error::TooManySteps { limit: 50_000_000 })), "{answer:?}");
     let query = "sum(max_over_time(m_total[10h:1ms]))";
     let answer = hour(&Engine::default(), query, &session);
     assert!(matches!(answer, Err(Error::Budget(_))), "{answer:?}");

@@ -45,7 +45,6 @@ const GROUPS: &[&str] = &[
 /// Where we answer differently on purpose, by the id of the call.
 const ON_PURPOSE: &[(u64, &str)] = &[
     (53, "NaN is no time"),
-    (96, "a text that is not UTF-8 has words of its own"),
     (135, "a timeout of a microsecond is answered by timing"),
     (232, "multipart bodies are not read"),
     (240, "HEAD is answered as GET"),
