@@ -36,7 +36,7 @@ pub(crate) enum Error {
 }
 
 /// The result of most calls.
-pub(crate) type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// Whether the same call may succeed later.

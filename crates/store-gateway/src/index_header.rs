@@ -122,10 +122,10 @@ impl IndexHeaders {
         let head = store.get_range(&key, 0..index::HEADER_BYTES as u64).await?;
         let version = Version::decode(&head).map_err(damaged)?;
         let (fs, path) = (Arc::clone(&self.fs), path.to_owned());
-        let copy = Copy { fs, path, version, toc, index_bytes: size_bytes };
+        let writing = Writing { fs, path, version, toc, index_bytes: size_bytes };
         let (tell, wanted) = oneshot::channel();
         let (parts, arriving) = mpsc::channel(1);
-        let work = move || copy.write(tell, arriving);
+        let work = move || writing.write(tell, arriving);
         let written = self.tasks.spawn_blocking("write index header", work);
         let fetched = fetch_parts(remote, &key, wanted, parts).await;
         let written = written.await.map_err(|_| Error::Stopping)?;
@@ -166,7 +166,7 @@ async fn fetch_parts(
 }
 
 /// An index header that is being written, on a thread that may wait for the disk.
-struct Copy {
+struct Writing {
     fs: SharedFs,
     path: PathBuf,
     version: Version,
@@ -174,7 +174,7 @@ struct Copy {
     index_bytes: u64,
 }
 
-impl Copy {
+impl Writing {
     /// Tells the ranges of the index that are needed, and writes what comes of them.
     fn write(
         self,
@@ -184,7 +184,7 @@ impl Copy {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         let made = self.fs.make_directory(directory);
         made.map_err(tsdb_core::Error::io("make", directory))?;
-        let Copy { version, toc, index_bytes, .. } = self;
+        let Writing { version, toc, index_bytes, .. } = self;
         let mut builder = Builder::create(&*self.fs, &self.path, version, toc, index_bytes)?;
         // When the call is gone, no parts come, and without them nothing is finished.
         let _gone = tell.send(builder.wanted());

@@ -23,6 +23,7 @@ mod sync;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests look at the local files")]
 mod tests;
+mod texts;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -92,27 +92,9 @@ pub(crate) async fn series_of(
     wanted: &Arc<Wanted>,
     access: &Access,
 ) -> Result<Selected> {
-    let (references, deferred) = references_of(block, matchers, access).await?;
-    let collector = Collector {
-        transform: LabelTransform::new(block.external(), &wanted.without_replica_labels),
-        resolver: block.lookup().resolver(&access.budget)?,
-        sorter: Resorter::new(&access.budget).map_err(resort_error)?,
-        block: Arc::clone(block),
-        matchers: Arc::clone(matchers),
-        deferred,
-        wanted: Arc::clone(wanted),
-        entry: SeriesEntry::default(),
-        warnings: Vec::new(),
-        touched: Arc::clone(&access.touched),
-    };
-    let collector = collect(collector, &references, access).await?;
-    access.metrics.count_series(references.len());
-    let warnings = collector.warnings;
-    for text in &warnings {
-        access.metrics.count_damage(&block.id().to_string());
-        tracing::warn!("{text}");
-    }
-    let (mut series, held) = collector.sorter.finish().map_err(resort_error)?;
+    let sorter = Resorter::new(&access.budget).map_err(resort_error)?;
+    let (sorter, warnings) = gather(block, matchers, wanted, access, sorter).await?;
+    let (mut series, held) = sorter.finish().map_err(resort_error)?;
     if wanted.limit > 0 {
         // Of a block the answer has at most so many series, and only these count.
         keep_distinct(&mut series, wanted.limit);
@@ -137,18 +119,54 @@ fn keep_distinct(series: &mut Vec<(Labels, Places)>, limit: usize) {
     series.truncate(end);
 }
 
-/// Calls `visit` with the labels of every series that fulfils the matchers and has chunks in the
-/// range, as far as it was asked for; used by calls that answer names and values.
-pub(crate) async fn labels_of(
+/// What becomes of series while they come in.
+pub(crate) trait Sink: Send + 'static {
+    /// Takes a series with the labels that it is sent with.
+    ///
+    /// # Errors
+    /// When an account has no room for it.
+    fn take(&mut self, labels: Labels, places: Places) -> Result<()>;
+}
+
+impl Sink for Resorter<Places> {
+    fn take(&mut self, labels: Labels, places: Places) -> Result<()> {
+        let bytes = places.chunks.capacity() * size_of::<ChunkMeta>();
+        self.push(labels, places, bytes).map_err(resort_error)
+    }
+}
+
+/// Gives the series of a block that fulfil the matchers and have chunks in the range to a sink, in
+/// the order of the block; answers the sink and what is damaged and missing.
+///
+/// # Errors
+/// As [`series_of`].
+pub(crate) async fn gather<S: Sink>(
     block: &Arc<Block>,
     matchers: &Arc<Vec<Matcher>>,
     wanted: &Arc<Wanted>,
     access: &Access,
-    mut visit: impl FnMut(&Labels),
-) -> Result<Vec<String>> {
-    let selected = series_of(block, matchers, wanted, access).await?;
-    selected.series.iter().for_each(|(labels, _)| visit(labels));
-    Ok(selected.warnings)
+    sink: S,
+) -> Result<(S, Vec<String>)> {
+    let (references, deferred) = references_of(block, matchers, access).await?;
+    let collector = Collector {
+        transform: LabelTransform::new(block.external(), &wanted.without_replica_labels),
+        resolver: block.lookup().resolver(&access.budget)?,
+        sink,
+        block: Arc::clone(block),
+        matchers: Arc::clone(matchers),
+        deferred,
+        wanted: Arc::clone(wanted),
+        entry: SeriesEntry::default(),
+        warnings: Vec::new(),
+        touched: Arc::clone(&access.touched),
+    };
+    let collector = collect(collector, &references, access).await?;
+    access.metrics.count_series(references.len());
+    for text in &collector.warnings {
+        access.metrics.count_damage(&block.id().to_string());
+        tracing::warn!("{text}");
+    }
+    Ok((collector.sink, collector.warnings))
 }
 
 /// The references that the posting lists give, and the matchers that are left for the series.
@@ -216,11 +234,11 @@ fn defer(mut plan: Plan<PostingsRange>, series_bytes: u64) -> (Plan<PostingsRang
 }
 
 /// Gathers series while their entries come in.
-struct Collector {
+struct Collector<S> {
     block: Arc<Block>,
     transform: LabelTransform,
     resolver: Resolver,
-    sorter: Resorter<Places>,
+    sink: S,
     matchers: Arc<Vec<Matcher>>,
     deferred: Vec<usize>,
     wanted: Arc<Wanted>,
@@ -229,11 +247,11 @@ struct Collector {
     touched: Arc<Touched>,
 }
 
-async fn collect(
-    mut collector: Collector,
+async fn collect<S: Sink>(
+    mut collector: Collector<S>,
     references: &[u32],
     access: &Access,
-) -> Result<Collector> {
+) -> Result<Collector<S>> {
     for batch in references.chunks(SERIES_AT_ONCE) {
         let block = Arc::clone(&collector.block);
         let ranges = entry_ranges(&block, batch);
@@ -241,7 +259,7 @@ async fn collect(
         access.touched.add_bytes(usize::try_from(total).unwrap_or(usize::MAX))?;
         let mut fetched = access.remote.fetch(block.index(), &ranges, &access.budget).await?;
         let _more = refetch_entries(&block, &ranges, &mut fetched.parts, access).await?;
-        let work = move || -> Result<Collector> {
+        let work = move || -> Result<Collector<S>> {
             for (part, range) in fetched.parts.iter().zip(&ranges) {
                 collector.add(part, range.start)?;
             }
@@ -299,7 +317,7 @@ async fn refetch_entries(
     Ok(Some(fetched.held))
 }
 
-impl Collector {
+impl<S: Sink> Collector<S> {
     fn add(&mut self, part: &Bytes, origin: u64) -> Result<()> {
         if let Err(damage) = self.entry.decode(part, origin) {
             self.warn(&damage);
@@ -309,24 +327,19 @@ impl Collector {
         if places.chunks.is_empty() {
             return Ok(());
         }
-        let labels = match self.resolver.labels(&self.entry) {
-            Ok(labels) => labels,
+        let labels = match self.labels() {
+            Ok(Some(labels)) => labels,
+            Ok(None) => return Ok(()),
             Err(tsdb_core::Error::Corrupt { damage, .. }) => {
                 self.warn(&damage);
                 return Ok(());
             }
             Err(other) => return Err(other.into()),
         };
-        let refused =
-            |index: &usize| !self.matchers.get(*index).is_none_or(|it| it.matches_labels(&labels));
-        if self.deferred.iter().any(refused) {
-            return Ok(());
-        }
         let counts_now = self.wanted.limit == 0;
         if counts_now {
             self.touched.add_series(1)?;
         }
-        let labels = self.transform.apply(&labels);
         if !self.wanted.shard.as_ref().is_none_or(|it| it.keeps(&labels)) {
             return Ok(());
         }
@@ -334,8 +347,23 @@ impl Collector {
         if counts_now {
             self.touched.add_chunks(places.chunks.len())?;
         }
-        let bytes = places.chunks.capacity() * size_of::<ChunkMeta>();
-        self.sorter.push(labels, places, bytes).map_err(resort_error)
+        self.sink.take(labels, places)
+    }
+
+    /// The labels that the current entry is sent with; none when a matcher that was left for the
+    /// series refuses it.
+    fn labels(&mut self) -> tsdb_core::Result<Option<Labels>> {
+        if self.deferred.is_empty() {
+            let own = self.resolver.pairs(&self.entry)?;
+            if own.is_sorted() {
+                return Ok(Some(self.transform.apply_pairs(own.iter())));
+            }
+        }
+        let own = self.resolver.labels(&self.entry)?;
+        let refuses =
+            |index: &usize| !self.matchers.get(*index).is_none_or(|it| it.matches_labels(&own));
+        let is_refused = self.deferred.iter().any(refuses);
+        Ok((!is_refused).then(|| self.transform.apply(&own)))
     }
 
     /// The chunks of the current entry that are inside of the range.

@@ -19,6 +19,7 @@ use crate::limits::{Limits, Touched};
 use crate::metrics::Metrics;
 use crate::remote::Remote;
 use crate::select::{self, Access, Wanted};
+use crate::texts::{self, Texts};
 
 /// Blocks of one request that are selected from at once.
 const BLOCKS_AT_ONCE: usize = 8;
@@ -188,17 +189,13 @@ impl BucketStore {
                     names.retain(|it| keep(it));
                     return Ok((names, Vec::new()));
                 }
-                let mut names = BTreeSet::new();
-                let add = |labels: &model::Labels| {
-                    for (name, _) in labels.iter().filter(|it| keep(it.0)) {
-                        if !names.contains(name) {
-                            names.insert(name.to_owned());
-                        }
-                    }
-                };
+                let dropped = external.iter().map(|it| it.0).filter(|it| is_dropped(it));
+                let names = texts::Wanted::Names { dropped: dropped.map(str::to_owned).collect() };
+                let texts = Texts::new(names, &access.budget)?;
                 let Asked { block, matchers } = &asked;
-                let warnings = select::labels_of(block, matchers, &wanted, access, add).await?;
-                Ok((names.into_iter().collect(), warnings))
+                let (texts, warnings) =
+                    select::gather(block, matchers, &wanted, access, texts).await?;
+                Ok((texts.into_sorted(), warnings))
             }
         };
         self.gather(&request, &access, of_block).await
@@ -250,14 +247,9 @@ async fn values_of_block(
         // Only series with the label count, which spares the reading of the others.
         all.extend(Matcher::new(model::MatchOp::NotEqual, &name, ""));
     }
-    let mut values = BTreeSet::new();
-    let add = |labels: &model::Labels| {
-        if let Some(value) = labels.get(&name).filter(|it| !values.contains(*it)) {
-            values.insert(value.to_owned());
-        }
-    };
-    let warnings = select::labels_of(&block, &Arc::new(all), wanted, access, add).await?;
-    Ok((values.into_iter().collect(), warnings))
+    let texts = Texts::new(texts::Wanted::Values { name }, &access.budget)?;
+    let (texts, warnings) = select::gather(&block, &Arc::new(all), wanted, access, texts).await?;
+    Ok((texts.into_sorted(), warnings))
 }
 
 fn labels_wanted(request: &LabelsRequest) -> Wanted {

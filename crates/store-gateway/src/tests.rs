@@ -487,3 +487,55 @@ async fn blocks_answer_while_the_one_that_replaces_them_cannot_be_loaded() {
     fixture.sync().await;
     assert!(ids(&fixture).contains(&whole) && !ids(&fixture).contains(&first));
 }
+
+#[tokio::test]
+async fn names_and_values_cost_what_they_are_and_not_what_their_series_are() {
+    let mut fixture = Fixture::new();
+    let wide = |index: i64| {
+        let mut builder =
+            labels(&[("__name__", "wide"), ("number", &index.to_string())]).to_builder();
+        for name in 'a'..='t' {
+            builder.set(&name.to_string(), &"v".repeat(60));
+        }
+        (builder.build(), vec![index])
+    };
+    let series: Vec<Series> = (0..500).map(wide).collect();
+    fixture.add(1, &[("m", "x"), ("replica", "r")], &series).await;
+    fixture.sync().await;
+    let request = LabelsRequest {
+        range: TimeRange::ALL,
+        matchers: all_names(),
+        partial_response: PartialResponse::Warn,
+        without_replica_labels: vec!["replica".to_owned()],
+        limit: 0,
+    };
+    let store = &fixture.parts.store;
+    let budget = Budget::unlimited().child("call", 400 << 10);
+    let names = store.label_names(request.clone(), budget.clone()).await.unwrap();
+    assert_eq!((names.values.len(), names.warnings.len()), (22, 0), "{names:?}");
+    let number = "number".to_owned();
+    let values = store.label_values(number, request, budget.clone()).await.unwrap();
+    assert_eq!(values.values.len(), 500);
+    let refused = store.series(everything(), budget.clone()).await;
+    assert!(matches!(refused, Err(Error::BudgetExceeded(_))), "series take more");
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+#[tokio::test]
+async fn little_of_much_that_was_read_keeps_little_in_memory() {
+    let fixture = Fixture::new();
+    let body: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    fixture.bucket.put("large", Bytes::from(body.clone())).await.unwrap();
+    let block = BlockId::from_parts(1, 1);
+    let file = crate::remote::RemoteFile { block, number: 1, key: "large".to_owned() };
+    let (remote, budget) = (&fixture.parts.store.remote, Budget::unlimited());
+    // Once from the bucket, once from the cache.
+    for _ in 0..2 {
+        let sparse = remote.fetch(&file, &[300_000..300_010, 10..30], &budget).await.unwrap();
+        assert_eq!(sparse.parts, [&body[300_000..300_010], &body[10..30]]);
+        assert_eq!((sparse.held.bytes(), budget.used_bytes()), (30, 30));
+    }
+    let dense = remote.fetch(&file, &[0..300_000], &budget).await.unwrap();
+    assert_eq!(dense.parts, [&body[..300_000]]);
+    assert!(dense.held.bytes() >= 300_000);
+}

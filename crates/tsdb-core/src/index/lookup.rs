@@ -105,6 +105,7 @@ impl Lookup {
             reader: self.reader(),
             texts: String::new(),
             places: HashMap::default(),
+            pairs: Vec::new(),
             held: budget.reserve(LOOKUP_WINDOW_BYTES)?,
         })
     }
@@ -156,8 +157,35 @@ pub struct Resolver {
     symbols: Arc<SymbolTable>,
     reader: ReadAhead,
     texts: String,
-    places: HashMap<u32, (usize, usize), foldhash::fast::RandomState>,
+    places: HashMap<u32, Place, foldhash::fast::RandomState>,
+    /// The labels of the last series.
+    pairs: Vec<(Place, Place)>,
     held: Reservation,
+}
+
+/// Where a text begins and ends among those of a [`Resolver`].
+type Place = (usize, usize);
+
+/// The labels of a series as texts of a [`Resolver`], for those who make something else of them
+/// than [`Labels`].
+#[derive(Clone, Copy, Debug)]
+pub struct Pairs<'a> {
+    texts: &'a str,
+    places: &'a [(Place, Place)],
+}
+
+impl<'a> Pairs<'a> {
+    /// Names and values in the order of the entry.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
+        let texts = self.texts;
+        let text = move |place: Place| &texts[place.0..place.1];
+        self.places.iter().map(move |&(name, value)| (text(name), text(value)))
+    }
+
+    /// Whether they come sorted by name, as they should; [`Resolver::labels`] puts others right.
+    pub fn is_sorted(&self) -> bool {
+        self.iter().is_sorted_by(|a, b| a.0 < b.0)
+    }
 }
 
 impl Resolver {
@@ -175,23 +203,31 @@ impl Resolver {
     /// # Errors
     /// As [`Resolver::resolve`], and when the labels do not come sorted by name.
     pub fn labels(&mut self, entry: &SeriesEntry) -> Result<Labels> {
-        let mut pairs = Vec::with_capacity(entry.labels.len());
-        for &(name, value) in &entry.labels {
-            pairs.push((self.place(name)?, self.place(value)?));
-        }
-        let text = |place: (usize, usize)| &self.texts[place.0..place.1];
-        let pairs = pairs.iter().map(|&(name, value)| (text(name), text(value)));
-        if pairs.clone().is_sorted_by(|a, b| a.0 < b.0) {
-            return Ok(Labels::from_sorted(pairs));
+        let pairs = self.pairs(entry)?;
+        if pairs.is_sorted() {
+            return Ok(Labels::from_sorted(pairs.iter()));
         }
         // Labels that came in disorder into a block are put right, as far as that can be done.
-        Labels::from_pairs(pairs).map_err(|error| {
+        Labels::from_pairs(pairs.iter()).map_err(|error| {
             let damage = crate::Damage::new("series", 0, error.to_string());
             damage.within(self.reader.file().path())
         })
     }
 
-    fn place(&mut self, reference: u32) -> Result<(usize, usize)> {
+    /// The labels of a series as texts.
+    ///
+    /// # Errors
+    /// As [`Resolver::resolve`].
+    pub fn pairs(&mut self, entry: &SeriesEntry) -> Result<Pairs<'_>> {
+        self.pairs.clear();
+        for &(name, value) in &entry.labels {
+            let places = (self.place(name)?, self.place(value)?);
+            self.pairs.push(places);
+        }
+        Ok(Pairs { texts: &self.texts, places: &self.pairs })
+    }
+
+    fn place(&mut self, reference: u32) -> Result<Place> {
         if let Some(place) = self.places.get(&reference) {
             return Ok(*place);
         }
