@@ -267,11 +267,17 @@ fn joined_info(members: Vec<Member>, selector_labels: &Labels) -> StoreInfo {
             has_any_labels = true;
             continue;
         };
-        has_any_labels |= member.obstacle.is_some()
-            || info.label_sets.is_empty()
-            || has_growing_label_sets(&info);
-        joined.min_time_ms = joined.min_time_ms.min(info.min_time_ms);
-        joined.max_time_ms = joined.max_time_ms.max(info.max_time_ms);
+        let is_current = member.obstacle.is_none();
+        has_any_labels |=
+            !is_current || info.label_sets.is_empty() || has_growing_label_sets(&info);
+        let held = held_range(&info);
+        let (min_time_ms, max_time_ms) = match info.max_time_ms {
+            _ if held.is_empty() || held == TimeRange::ALL => (i64::MIN, i64::MAX),
+            _ if !is_current => (info.min_time_ms, i64::MAX),
+            known => (info.min_time_ms, known),
+        };
+        joined.min_time_ms = joined.min_time_ms.min(min_time_ms);
+        joined.max_time_ms = joined.max_time_ms.max(max_time_ms);
         joined.label_sets.extend(info.label_sets);
         joined.tsdbs.extend(info.tsdbs);
     }
@@ -437,6 +443,9 @@ mod tests {
         assert_eq!(unknown.label_sets, Vec::<Labels>::new());
         assert_eq!((unknown.min_time_ms, unknown.max_time_ms), (i64::MIN, i64::MAX));
         let down = Member { obstacle: Some("it is down".to_owned()), ..member(vec![set("c")], 5) };
-        assert_eq!(with(down).label_sets, Vec::<Labels>::new());
+        let down = with(down);
+        assert_eq!((down.label_sets, down.max_time_ms), (Vec::new(), i64::MAX));
+        let empty = with(member(vec![set("c")], i64::MAX));
+        assert_eq!((empty.min_time_ms, empty.max_time_ms), (i64::MIN, i64::MAX));
     }
 }
