@@ -8,7 +8,7 @@ use daemon::{Context, config_of};
 use futures_util::StreamExt as _;
 use model::{BlockId, Budget, Labels, MatchOp, Matcher, TimeRange};
 use objstore::faulty::{Fault, Trigger};
-use objstore::{Faulty, MemoryStore, ObjectStore as _, Operation, SharedStore};
+use objstore::{Faulty, FilesystemStore, MemoryStore, ObjectStore as _, Operation, SharedStore};
 use storeapi::conformance::{self, Held};
 use storeapi::request::{LabelsRequest, PartialResponse, SeriesRequest};
 use storeapi::store::SeriesFrame;
@@ -361,6 +361,10 @@ async fn a_small_budget_is_an_error_and_not_a_part_of_the_answer() {
 #[tokio::test]
 async fn a_stream_that_waits_keeps_no_other_from_reading() {
     let mut fixture = Fixture::new();
+    // Reads of a disk, unlike those of memory, are not done when they are first looked at.
+    let environment = environment(&Context::of_this_machine("store").unwrap());
+    let disk = FilesystemStore::new(fixture.home.path(), environment);
+    fixture.faulty = Arc::new(Faulty::new(Arc::new(disk), 7));
     fixture.restart(&["--store.grpc.series-max-concurrency=2"]);
     fixture.add(1, &[("m", "x")], &sample_series(0)).await;
     fixture.add(2, &[("m", "y")], &sample_series(0)).await;
