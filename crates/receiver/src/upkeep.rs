@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use crossbeam::channel::{Receiver, Sender, bounded};
 use daemon::{Clock, Context, Random};
 use tokio::sync::Notify;
 use tracing::{error, info};
@@ -31,23 +30,21 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Starts the thread. Something sent through the channel begins a round at once.
-    pub(crate) fn start(self, context: &Context) -> anyhow::Result<Sender<()>> {
-        let (wake, woken) = bounded(1);
+    /// Starts the thread.
+    pub(crate) fn start(self, context: &Context) -> anyhow::Result<()> {
         let tasks = context.tasks.clone();
         let stopping = context.tasks.clone();
         let work = move || {
-            while self.wait(&woken, || stopping.is_stopping()) {
+            while self.wait(|| stopping.is_stopping()) {
                 self.round();
             }
             Ok(())
         };
-        tasks.thread("head-upkeep", work).context("start the upkeep of the head")?;
-        Ok(wake)
+        tasks.thread("head-upkeep", work).context("start the upkeep of the head")
     }
 
     /// Waits until the next round; false when it is time to stop.
-    fn wait(&self, woken: &Receiver<()>, is_stopping: impl Fn() -> bool) -> bool {
+    fn wait(&self, is_stopping: impl Fn() -> bool) -> bool {
         let block = Duration::from_millis(u64::try_from(self.block_ms).unwrap_or_default());
         let round = (block / 60).clamp(ROUND_MIN, ROUND_MAX);
         let until = self.clock.monotonic() + round;
@@ -56,9 +53,10 @@ impl Upkeep {
                 return false;
             }
             let left = until.saturating_sub(self.clock.monotonic());
-            if left.is_zero() || woken.recv_timeout(left.min(PATIENCE)).is_ok() {
+            if left.is_zero() {
                 return true;
             }
+            std::thread::sleep(left.min(PATIENCE));
         }
     }
 
