@@ -191,9 +191,10 @@ fn walk_series<'a>(
     let mut histogram_count = 0_u32;
     // Labels come first and together from every known sender; what lies between the first and
     // the last of them is then the series' name.
-    let (mut labels_start, mut labels_end) = (None, 0);
+    let plain = plain_labels(bytes);
+    let (mut labels_start, mut labels_end) = ((plain > 0).then_some(0), plain);
     let mut is_contiguous = true;
-    let mut fields = Fields::new(bytes, offset);
+    let mut fields = Fields::behind(bytes, plain, offset);
     loop {
         let start = fields.position();
         let Some((number, value)) = fields.next()? else { break };
@@ -240,6 +241,31 @@ fn walk_series<'a>(
         sample_count,
     });
     Ok(())
+}
+
+/// Bytes at the start of a series that hold labels in the form in which every known sender writes
+/// them: name and value, in this order, each shorter than 128 bytes. Nothing in them is left to be
+/// checked, and the walk over fields of any form goes on behind them.
+fn plain_labels(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let [0x0a, label_length @ ..=0x7f, behind @ ..] = rest {
+        let Some((label, behind)) = behind.split_at_checked(usize::from(*label_length)) else {
+            break;
+        };
+        if !is_plain_label(label) {
+            break;
+        }
+        rest = behind;
+    }
+    bytes.len() - rest.len()
+}
+
+fn is_plain_label(label: &[u8]) -> bool {
+    let [0x0a, name_length @ ..=0x7f, behind @ ..] = label else { return false };
+    let Some([0x12, value_length, value @ ..]) = behind.get(usize::from(*name_length)..) else {
+        return false;
+    };
+    value.len() == usize::from(*value_length) && *value_length < 0x80
 }
 
 /// Checks the form of a label, so that reading it later cannot fail.

@@ -32,6 +32,11 @@ impl<'a> Fields<'a> {
         Fields { bytes, at: 0, origin }
     }
 
+    /// Goes on behind the first `at` bytes of a message, which must end a field.
+    pub(super) fn behind(bytes: &'a [u8], at: usize, origin: usize) -> Fields<'a> {
+        Fields { bytes, at, origin }
+    }
+
     /// Bytes of the message that were read.
     pub(super) fn position(&self) -> usize {
         self.at

@@ -121,7 +121,8 @@ fn a_request_of_version_2_is_not_taken_for_an_empty_one_of_version_1() {
 }
 
 fn series() -> impl Strategy<Value = TimeSeries> {
-    let label = ("[a-z_]{1,8}", ".{0,12}");
+    // Labels of the plain form, and some too long for it.
+    let label = ("[a-z_]{1,8}", prop_oneof![3 => ".{0,12}", 1 => "[a-zé]{100,150}"]);
     let sample = (any::<i64>(), any::<u64>());
     (prop::collection::vec(label, 1..6), prop::collection::vec(sample, 0..5)).prop_map(
         |(labels, samples)| TimeSeries {
