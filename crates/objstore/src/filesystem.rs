@@ -1,6 +1,6 @@
 //! A bucket as a directory of plain files, laid out as Thanos' FILESYSTEM store does.
 //!
-//! Objects are written under [`TEMPORARY`] first and moved to their name when they are whole and
+//! Objects are written under `TEMPORARY` first and moved to their name when they are whole and
 //! durable, so that nobody ever reads half of one. The directory is on the same file system as the
 //! objects, and no block: Thanos passes over it.
 #![expect(clippy::disallowed_methods, reason = "the one file that puts a bucket on a disk")]

@@ -22,7 +22,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All of them, in the order of [`Operation::index`].
+    /// All of them, in the order of their `index`.
     pub const ALL: [Operation; 7] = [
         Operation::Iter,
         Operation::Get,

@@ -91,7 +91,8 @@ impl Retrier {
                 return Err(error);
             }
             self.counters.count(operation);
-            debug!(%operation, tried, pause_ms = pause.as_millis(), "object store: {error}; trying again");
+            let pause_ms = pause.as_millis();
+            debug!(%operation, tried, pause_ms, "object store: {error}; trying again");
             tokio::time::sleep(pause).await;
         }
     }

@@ -1,7 +1,7 @@
 //! A bucket behind an S3 API, by the AWS SDK.
 //!
 //! The SDK signs, sends and parses; it neither retries nor times out here. Retries are the
-//! decorator's (and, for the parts of a large file, [`multipart`]'s), so that every one is counted.
+//! decorator's (and, for the parts of a large file, `multipart`'s), so that every one is counted.
 
 mod body;
 mod client;
@@ -275,7 +275,8 @@ impl S3Store {
     }
 }
 
-/// Objects and prefixes of an answer; placeholders of directories, which end in `/`, are no objects.
+/// Objects and prefixes of an answer; placeholders of directories, which end in `/`, are no
+/// objects.
 fn page_of(objects: Option<Vec<Object>>, prefixes: impl Iterator<Item = String>) -> ListPage {
     let objects = objects.unwrap_or_default().into_iter().filter_map(|it| {
         Some(ObjectMeta {

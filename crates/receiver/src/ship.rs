@@ -191,7 +191,8 @@ impl Shipper {
                 Ok(()) => {
                     self.verified.lock().remove(&block.id());
                     self.metrics.blocks_removed.inc();
-                    info!(%tenant, block = %block.id(), "removed a local block after its retention");
+                    let block = block.id();
+                    info!(%tenant, %block, "removed a local block after its retention");
                 }
                 Err(error) => error!(%tenant, block = %block.id(), "removal failed: {error}"),
             }

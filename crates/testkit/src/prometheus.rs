@@ -35,8 +35,9 @@ impl Prometheus {
             "global:\n  scrape_interval: {scrape_interval_s}s\n  scrape_timeout: \
              {scrape_interval_s}s\nscrape_configs:\n- job_name: prometheus\n  static_configs:\n  \
              - targets: ['{address}']\nremote_write:\n- url: {remote_write_url}\n  \
-             queue_config:\n    min_shards: 1\n    max_shards: 1\n    max_samples_per_send: 500\n    \
-             batch_send_deadline: 1s\n    min_backoff: 50ms\n    max_backoff: 500ms\n  \
+             queue_config:\n    min_shards: 1\n    max_shards: 1\n    \
+             max_samples_per_send: 500\n    batch_send_deadline: 1s\n    \
+             min_backoff: 50ms\n    max_backoff: 500ms\n  \
              metadata_config:\n    send: false\n"
         );
         fs::write(&config, text).unwrap_or_else(|error| panic!("{}: {error}", config.display()));

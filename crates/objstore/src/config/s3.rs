@@ -313,7 +313,8 @@ fn endpoint(text: &str, insecure: bool, notes: &mut Vec<String>) -> Result<(Stri
     };
     if let Some(scheme) = scheme {
         notes.push(format!(
-            "config.endpoint: {scheme}:// is taken off; Thanos wants host:port and insecure: {insecure}"
+            "config.endpoint: {scheme}:// is taken off; Thanos wants host:port and \
+             insecure: {insecure}"
         ));
     }
     let bad = |it: char| it.is_whitespace() || it.is_control() || "/?#@\\".contains(it);
@@ -374,7 +375,8 @@ fn part_bytes(part_size: Option<u64>) -> Result<u64> {
         Some(size) if (PART_BYTES_MIN..=PART_BYTES_MAX).contains(&size) => Ok(size),
         Some(size) => {
             let text = format!(
-                "config.part_size {size}: S3 takes parts of {PART_BYTES_MIN} to {PART_BYTES_MAX} bytes"
+                "config.part_size {size}: S3 takes parts of {PART_BYTES_MIN} to {PART_BYTES_MAX} \
+                 bytes"
             );
             Err(Error::config(text))
         }

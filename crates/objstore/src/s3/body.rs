@@ -93,8 +93,8 @@ pub(super) fn check_range(
         return Ok(());
     }
     let cause = format!(
-        "asked for bytes {}..{}, answered with Content-Range {content_range:?} and {content_length:?} \
-         bytes",
+        "asked for bytes {}..{}, answered with Content-Range {content_range:?} and \
+         {content_length:?} bytes",
         asked.start, asked.end
     );
     Err(Error::Other { operation: "get_range", key: key.to_owned(), cause: cause.into() })

@@ -34,7 +34,10 @@ async fn calls_failures_retries_and_bytes_are_counted() {
         r#"thanos_objstore_bucket_operation_failures_total{bucket="b",operation="get"} 0"#,
         r#"thanos_objstore_bucket_operation_failures_total{bucket="b",operation="attributes"} 1"#,
         r#"thanos_objstore_bucket_operation_duration_seconds_count{bucket="b",operation="get"} 1"#,
-        r#"thanos_objstore_bucket_operation_transferred_bytes_sum{bucket="b",operation="upload"} 1000.0"#,
+        concat!(
+            "thanos_objstore_bucket_operation_transferred_bytes_sum",
+            r#"{bucket="b",operation="upload"} 1000.0"#
+        ),
         r#"thanos_objstore_bucket_last_successful_upload_time{bucket="b"} 1.5"#,
         r#"aion_objstore_bucket_operation_retries_total{bucket="b",operation="upload"} 1"#,
         r#"aion_objstore_bucket_operation_retries_total{bucket="b",operation="attributes"} 1"#,

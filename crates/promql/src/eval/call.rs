@@ -49,7 +49,8 @@ impl<'a> Evaluator<'a> {
                 | "histogram_sum",
                 [vector],
             ) => {
-                // Of floats there is nothing to tell; a native histogram is refused where it is met.
+                // Of floats there is nothing to tell; a native histogram is refused where it is
+                // met.
                 let input = below.vector(vector, grid)?;
                 Ok(Stream::new(Drained { input: Some(input.rows) }, true))
             }

@@ -126,7 +126,11 @@ fn duration(argument: &DurationArg) -> (Value, Value) {
 }
 
 fn duration_expr(expr: &DurationExpr) -> Value {
-    let node = |op: &str, lhs: Value, rhs: Value| json!({"type": "durationExpr", "op": op, "lhs": lhs, "rhs": rhs, "wrapped": expr.wrapped});
+    let node = |op: &str, lhs: Value, rhs: Value| {
+        let mut node = json!({"type": "durationExpr", "op": op, "lhs": lhs, "rhs": rhs});
+        node["wrapped"] = json!(expr.wrapped);
+        node
+    };
     match &expr.kind {
         DurationKind::Number(it) => {
             json!({"type": "numberLiteral", "val": number(it.value), "duration": it.duration})

@@ -279,8 +279,8 @@ fn same_texts(expected: &Value, mut actual: Vec<String>) -> Result<(), String> {
     if actual == expected { Ok(()) } else { Err(format!("remarks {actual:#?}, not {expected:#?}")) }
 }
 
-/// Takes the number of samples out of remarks on monotonicity: Prometheus adds it to itself at every
-/// step, so that it grows exponentially.
+/// Takes the number of samples out of remarks on monotonicity: Prometheus adds it to itself at
+/// every step, so that it grows exponentially.
 fn without_sample_count(text: &str) -> String {
     let Some((before, rest)) = text.split_once(", over ") else { return text.to_owned() };
     let Some((_, after)) = rest.split_once(" samples ") else { return text.to_owned() };

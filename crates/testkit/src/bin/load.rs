@@ -61,8 +61,8 @@ fn main() -> anyhow::Result<()> {
         let at = |part: usize| latencies[(latencies.len() - 1) * part / 100].as_secs_f64() * 1e3;
         let samples = f64::from(u32::try_from(plan.series)?);
         println!(
-            "round {round}: {:.3} M samples per server-CPU-s, {:.3} M/s wall, {:.2} µs CPU a sample, \
-             p50 {:.1} ms, p99 {:.1} ms, resident {} kB, {:.0} bytes a series",
+            "round {round}: {:.3} M samples per server-CPU-s, {:.3} M/s wall, {:.2} µs CPU a \
+             sample, p50 {:.1} ms, p99 {:.1} ms, resident {} kB, {:.0} bytes a series",
             samples / cpu.max(0.01) / 1e6,
             samples / wall / 1e6,
             cpu / samples * 1e6,

@@ -244,8 +244,8 @@ fn refusal_of_absent(question: &Question, timestamp_ms: i64, low_ms: i64) -> Ref
     }
 }
 
-/// A block or chunk that is damaged, or lies where the disk cannot read, has no answer; it must not make the sender try for ever. Whoever
-/// reads it for its samples reports it.
+/// A block or chunk that is damaged, or lies where the disk cannot read, has no answer; it must not
+/// make the sender try for ever. Whoever reads it for its samples reports it.
 fn not_damaged<T>(result: Result<Option<T>>) -> Result<Option<T>> {
     match result {
         Err(Error::Corrupt { .. } | Error::Unsupported { .. }) => Ok(None),

@@ -302,7 +302,10 @@ fn a_retry_is_answered_from_the_disk_in_a_second_step() {
     expect_no_failures(&engine.cut_due(0, &mut names()));
     assert_eq!(write(&engine, &t, &rows(0.5)).unwrap().duplicates, 200);
     let outcome = write(&engine, &t, &rows(0.25)).unwrap();
-    let is_duplicate = |it: &tsdb_core::db::Refused| matches!(it.refusal, Refusal::Duplicate { existing } if existing.fract() == 0.5);
+    let is_duplicate = |it: &tsdb_core::db::Refused| match it.refusal {
+        Refusal::Duplicate { existing } => existing.fract() == 0.5,
+        _ => false,
+    };
     assert_eq!(outcome.refused.iter().filter(|it| is_duplicate(it)).count(), 200);
     assert!(!needs_disk(&engine, &t, ("b=1", 16_000, 1.0)));
     assert!(needs_disk(&engine, &t, (&names_of[0], 1000, 1.5)));
