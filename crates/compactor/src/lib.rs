@@ -1,7 +1,7 @@
 //! The compactor: retention, deletion marks, delayed deletion, clean-up of given-up uploads.
 //!
-//! Rules are functions of values ([`retention`], [`selection`]); carrying them out is apart
-//! ([`pass`]), and when is another matter ([`rounds`]). Nothing that it finds makes it halt: what
+//! Rules are functions of values (`retention`, `selection`); carrying them out is apart
+//! (`pass`), and when is another matter (`rounds`). Nothing that it finds makes it halt: what
 //! is damaged is named and left alone, what fails is tried again.
 
 mod config;

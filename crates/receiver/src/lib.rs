@@ -1,6 +1,6 @@
 //! The receiver: takes remote writes, keeps the newest samples, ships blocks to the bucket.
 //!
-//! The way of a write: [`http`] reads the body, `ingest` decodes it into the engine and waits for
+//! The way of a write: `http` reads the body, `ingest` decodes it into the engine and waits for
 //! the log's committer, `status` says what became of it. Beside that `upkeep` cuts blocks, `ship`
 //! takes them to the bucket, and `store` serves head and local blocks.
 
