@@ -90,7 +90,9 @@ async fn a_failed_upload_in_parts_leaves_nothing(yaml: &str) {
     };
     let (uploaded, ()) = futures_util::future::join(upload, shrink).await;
     let error = uploaded.unwrap_err();
-    assert!(error.to_string().contains("shrinking"), "{error}");
+    // Our read finds the file too short, or the client finds the body of a part too short.
+    let text = error.to_string();
+    assert!(text.contains("shrinking") || text.contains("early end"), "{text}");
     assert!(store.head("stale/file").await.unwrap_err().is_not_found());
     let later_ms = environment().now_ms() + 3_600_000;
     let left = store.abort_stale_uploads("stale/", later_ms).await.unwrap();
