@@ -17,6 +17,8 @@ pub const SAMPLES_MAX: u16 = u16::MAX;
 /// More than one sample can take: 4 + 64 bits of time, 2 + 5 + 6 + 64 bits of value, and a peek of
 /// eight bytes behind the last of them.
 const SAMPLE_REACH_BYTES: usize = 32;
+/// Bits that a peek shows at least, wherever in a byte it begins.
+const PEEK_BITS: u32 = 57;
 /// Marks that no window of significant bits was written yet.
 const NO_WINDOW: u8 = 0xff;
 
@@ -259,14 +261,44 @@ pub fn decode(data: &[u8], columns: &mut Columns) -> Result<(), Damage> {
         .filter(|end| *end <= 8 * data.len())
         .ok_or_else(|| cut_short(8 * cursor.position()))?;
     columns.push_float(state.timestamp_ms, f64::from_bits(state.value_bits));
-    let mut left = sample_count - 2;
-    // Far from the end nothing can be read beyond it, so no field needs a check of its own.
-    while left > 0 && position / 8 + SAMPLE_REACH_BYTES <= data.len() {
-        position = state.sample(data, position).ok_or_else(|| impossible(position))?;
-        columns.push_float(state.timestamp_ms, f64::from_bits(state.value_bits));
-        left -= 1;
+    let left = sample_count - 2;
+    let decoded = decode_body(data, &mut position, left.min(room), &mut state, columns)?;
+    decode_tail(data, position, left - decoded, &mut state, columns)
+}
+
+/// The samples that lie so far from the end that nothing can be read beyond it: no field needs a
+/// check of its own. Answers how many these were; `count_max` places are made for them at once, so
+/// that none needs a look at the columns' room.
+fn decode_body(
+    data: &[u8],
+    position: &mut usize,
+    count_max: usize,
+    state: &mut State,
+    columns: &mut Columns,
+) -> Result<usize, Damage> {
+    let start = columns.timestamps_ms.len();
+    columns.timestamps_ms.resize(start + count_max, 0);
+    columns.values.resize(start + count_max, 0.0);
+    let places = columns.timestamps_ms[start..].iter_mut().zip(&mut columns.values[start..]);
+    let mut at = *position;
+    let mut decoded = 0;
+    let mut damage = None;
+    for (timestamp_ms, value) in places {
+        if at / 8 + SAMPLE_REACH_BYTES > data.len() {
+            break;
+        }
+        let Some(end) = state.sample(data, at) else {
+            damage = Some(impossible(at));
+            break;
+        };
+        (*timestamp_ms, *value) = (state.timestamp_ms, f64::from_bits(state.value_bits));
+        at = end;
+        decoded += 1;
     }
-    decode_tail(data, position, left, &mut state, columns)
+    columns.timestamps_ms.truncate(start + decoded);
+    columns.values.truncate(start + decoded);
+    *position = at;
+    damage.map_or(Ok(decoded), Err)
 }
 
 /// The last samples, read from a copy with zeros behind it; a sample counts only when it ends
@@ -323,37 +355,62 @@ impl State {
             1 => (signed((head << 2) >> 50, 14), 16),
             2 => (signed((head << 3) >> 47, 17), 20),
             3 => (signed((head << 4) >> 44, 20), 24),
-            _ => (read(bytes, position + 4, 64).cast_signed(), 68),
+            _ => {
+                let change = read(bytes, position + 4, 64).cast_signed();
+                self.advance(change);
+                return self.value(bytes, position + 68);
+            }
         };
+        self.advance(change);
+        self.value_in(bytes, position + width as usize, (head << width, PEEK_BITS - width))
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, change: i64) {
         self.delta_ms = self.delta_ms.wrapping_add(change);
         self.timestamp_ms = self.timestamp_ms.wrapping_add(self.delta_ms);
-        self.value(bytes, position + width)
     }
 
     /// Reads the value that begins at bit `position`, as [`State::sample`] does.
     #[inline(always)]
     fn value(&mut self, bytes: &[u8], position: usize) -> Option<usize> {
-        let head = peek(bytes, position);
+        self.value_in(bytes, position, (peek(bytes, position), PEEK_BITS))
+    }
+
+    /// Reads the value that begins at bit `position`, where `head` holds what is known of the bits
+    /// from there on, and how many of them: most values end inside, and no load waits for another.
+    #[inline(always)]
+    fn value_in(
+        &mut self,
+        bytes: &[u8],
+        position: usize,
+        (head, head_bits): (u64, u32),
+    ) -> Option<usize> {
         if head >> 63 == 0 {
             return Some(position + 1);
         }
-        let mut behind = position + 2;
+        let mut flag_bits = 2;
         if head >> 62 == 0b11 {
             let (leading, width) = (low_bits(head >> 57, 5), low_bits(head >> 51, 6));
             self.leading = leading;
             self.width = if width == 0 { 64 } else { width };
-            behind = position + 13;
+            flag_bits = 13;
             if self.leading + self.width > 64 {
                 return None;
             }
         }
-        let difference = read(bytes, behind, self.width) << (64 - self.leading - self.width);
-        self.value_bits ^= difference;
+        let behind = position + flag_bits as usize;
+        let difference = if flag_bits + self.width <= head_bits {
+            (head << flag_bits) >> (64 - self.width)
+        } else {
+            read(bytes, behind, self.width)
+        };
+        self.value_bits ^= difference << (64 - self.leading - self.width);
         Some(behind + self.width as usize)
     }
 }
 
-/// The bits from `position` on, 57 or more of them, the first one the most significant.
+/// The bits from `position` on, [`PEEK_BITS`] or more of them, the first the most significant.
 #[inline(always)]
 fn peek(bytes: &[u8], position: usize) -> u64 {
     let word = bytes.get(position / 8..).and_then(|it| it.first_chunk::<8>());
@@ -363,7 +420,7 @@ fn peek(bytes: &[u8], position: usize) -> u64 {
 /// `width` bits (1 to 64) at `position`.
 #[inline(always)]
 fn read(bytes: &[u8], position: usize, width: u32) -> u64 {
-    if width <= 57 {
+    if width <= PEEK_BITS {
         return peek(bytes, position) >> (64 - width);
     }
     let high = peek(bytes, position) >> 32;
