@@ -50,6 +50,21 @@ fn head_append(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+    group.bench_function("new_series_with_sync", |bencher| {
+        bencher.iter_batched_ref(
+            || {
+                let directory = tempfile::tempdir().unwrap();
+                let engine = engine(directory.path().to_owned());
+                (directory, engine)
+            },
+            |(_, engine)| {
+                let accepted = scrape(engine, &tenant, &labels, 1_700_000_000_000);
+                black_box(engine.commit_pending().unwrap());
+                accepted
+            },
+            BatchSize::PerIteration,
+        );
+    });
     group.finish();
 }
 
