@@ -56,8 +56,7 @@ pub fn parse_ms(text: &str) -> Result<i64, DurationError> {
         "0" => return Ok(0),
         _ => {}
     }
-    let shown = || text.chars().take(200).collect::<String>();
-    let invalid = || DurationError::Invalid { text: shown() };
+    let invalid = || DurationError::Invalid { text: text.to_owned() };
     let (mut rest, mut total_ms, mut units_left) = (text, 0_i64, &UNITS[..]);
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|it: char| it.is_ascii_digit()).len();
@@ -70,12 +69,8 @@ pub fn parse_ms(text: &str) -> Result<i64, DurationError> {
         }
         let Some(place) = units_left.iter().position(|(name, ..)| *name == unit) else {
             let known = UNITS.iter().any(|(name, ..)| *name == unit);
-            let unit = unit.chars().take(200).collect();
-            return Err(if known {
-                invalid()
-            } else {
-                DurationError::UnknownUnit { unit, text: shown() }
-            });
+            let (unit, text) = (unit.to_owned(), text.to_owned());
+            return Err(if known { invalid() } else { DurationError::UnknownUnit { unit, text } });
         };
         let part_ms = i64::try_from(count).ok().and_then(|it| it.checked_mul(units_left[place].1));
         total_ms = part_ms

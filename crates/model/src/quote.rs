@@ -24,34 +24,42 @@ impl fmt::Display for GoQuoted<'_> {
             }
             f.write_str(&self.0[plain_at..at])?;
             plain_at = at + each.len_utf8();
-            escape(f, each)?;
+            write_escaped(f, each, '"')?;
         }
         f.write_str(&self.0[plain_at..])?;
         f.write_char('"')
     }
 }
 
-fn escape(f: &mut fmt::Formatter<'_>, each: char) -> fmt::Result {
+/// Writes a character as it stands between such quotes: escaped where it is the quote itself, a
+/// backslash, or nothing that Go would show.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_escaped(out: &mut impl fmt::Write, each: char, quote: char) -> fmt::Result {
     match each {
-        '"' => f.write_str("\\\""),
-        '\\' => f.write_str(r"\\"),
-        '\x07' => f.write_str(r"\a"),
-        '\x08' => f.write_str(r"\b"),
-        '\x0c' => f.write_str(r"\f"),
-        '\n' => f.write_str(r"\n"),
-        '\r' => f.write_str(r"\r"),
-        '\t' => f.write_str(r"\t"),
-        '\x0b' => f.write_str(r"\v"),
-        '\0'..='\x1f' | '\x7f' => write!(f, r"\x{:02x}", u32::from(each)),
-        _ if is_printable(each) => f.write_char(each),
-        '\0'..='\u{ffff}' => write!(f, r"\u{:04x}", u32::from(each)),
-        _ => write!(f, r"\U{:08x}", u32::from(each)),
+        '\\' => out.write_str(r"\\"),
+        '\x07' => out.write_str(r"\a"),
+        '\x08' => out.write_str(r"\b"),
+        '\x0c' => out.write_str(r"\f"),
+        '\n' => out.write_str(r"\n"),
+        '\r' => out.write_str(r"\r"),
+        '\t' => out.write_str(r"\t"),
+        '\x0b' => out.write_str(r"\v"),
+        '\0'..='\x1f' | '\x7f' => write!(out, r"\x{:02x}", u32::from(each)),
+        _ if each == quote => {
+            out.write_char('\\')?;
+            out.write_char(each)
+        }
+        _ if is_printable(each) => out.write_char(each),
+        '\0'..='\u{ffff}' => write!(out, r"\u{:04x}", u32::from(each)),
+        _ => write!(out, r"\U{:08x}", u32::from(each)),
     }
 }
 
-/// Whether Go's `strconv.IsPrint` says so of a character beyond ASCII: letters, marks, numbers,
-/// punctuation and symbols, no spaces.
-fn is_printable(each: char) -> bool {
+/// Whether Go would show a character (`strconv.IsPrint`): letters, marks, numbers, punctuation,
+/// symbols and the ASCII space.
+pub fn is_printable(each: char) -> bool {
     static PRINTABLE: LazyLock<ClassUnicode> = LazyLock::new(|| {
         let parsed =
             regex_syntax::parse(r"[\pL\pM\pN\pP\pS]").map(regex_syntax::hir::Hir::into_kind);
@@ -60,6 +68,9 @@ fn is_printable(each: char) -> bool {
             _ => ClassUnicode::empty(),
         }
     });
+    if each.is_ascii() {
+        return matches!(each, ' '..='~');
+    }
     let ranges = PRINTABLE.ranges();
     let at = ranges.partition_point(|it| it.end() < each);
     ranges.get(at).is_some_and(|it| it.start() <= each)

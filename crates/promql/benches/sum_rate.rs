@@ -110,6 +110,7 @@ fn sum_rate(criterion: &mut Criterion) {
     for (query, name) in [
         ("sum by (job) (rate(http_requests_total[5m]))", "sum by (rate)"),
         ("max by (job) (max_over_time(http_requests_total[5m]))", "max by (max_over_time)"),
+        ("max by (job) (http_requests_total)", "max by (selector)"),
     ] {
         let Ok(expr) = parse(query, &Options::stable()) else { continue };
         for step_ms in [60_000, 15_000] {

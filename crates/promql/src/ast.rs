@@ -9,7 +9,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use model::MatchOp;
+use model::regex::RegexError;
+use model::{MatchOp, Matcher};
 
 use crate::functions::Function;
 
@@ -220,6 +221,16 @@ pub struct LabelMatcher {
     pub matches_empty: bool,
     /// Where it stands; the metric name's own place for the matcher that it stands for.
     pub span: Span,
+}
+
+impl LabelMatcher {
+    /// The condition as storages take it; bytes that are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// [`RegexError`] for a text that is no regular expression where one has to be.
+    pub fn compile(&self) -> Result<Matcher, RegexError> {
+        Matcher::new(self.op, &self.name.to_str_lossy(), &self.value.to_str_lossy())
+    }
 }
 
 /// A time that stands in `@`.

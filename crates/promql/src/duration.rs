@@ -2,28 +2,12 @@
 
 use std::fmt;
 
+pub use model::duration::{DurationError as InvalidDuration, format_ms};
+
 use crate::ast::{DurationArg, DurationExpr, DurationKind, DurationOp, Expr, Span, UnaryOp};
-use crate::quote::quoted;
 
 const NANOS_PER_MS: i64 = 1_000_000;
 const NANOS_PER_SECOND: f64 = 1e9;
-
-/// The units, largest first, with their lengths in ms, and whether they are printed only when they
-/// divide what is left.
-const UNITS: [(&str, i64, bool); 7] = [
-    ("y", 365 * 24 * 3_600_000, true),
-    ("w", 7 * 24 * 3_600_000, true),
-    ("d", 24 * 3_600_000, false),
-    ("h", 3_600_000, false),
-    ("m", 60_000, false),
-    ("s", 1_000, false),
-    ("ms", 1, false),
-];
-
-/// A text is not a duration. Shows as Prometheus says it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidDuration(String);
 
 /// Reads a duration as Prometheus writes it (`1h30m`): units in falling order, each once, no sign,
 /// no fraction; `0` needs no unit. The answer is in ns and at most 2^63−1.
@@ -31,60 +15,8 @@ pub struct InvalidDuration(String);
 /// # Errors
 /// [`InvalidDuration`].
 pub fn parse_ns(text: &str) -> Result<i64, InvalidDuration> {
-    let invalid = || {
-        let shown = quoted(text.as_bytes());
-        InvalidDuration(format!("not a valid duration string: {shown}"))
-    };
-    match text {
-        "0" => return Ok(0),
-        "" => return Err(InvalidDuration("empty duration string".to_owned())),
-        _ => {}
-    }
-    let mut rest = text;
-    let mut unit_next = 0;
-    let mut total_ns: i64 = 0;
-    while !rest.is_empty() {
-        let digits = rest.find(|it: char| !it.is_ascii_digit()).ok_or_else(invalid)?;
-        let (number, tail) = rest.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| invalid())?;
-        let unit_end = tail.find(|it: char| it.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let Some(index) = UNITS.iter().position(|it| it.0 == unit) else {
-            let (unit, all) = (quoted(unit.as_bytes()), quoted(text.as_bytes()));
-            return Err(InvalidDuration(format!("unknown unit {unit} in duration {all}")));
-        };
-        if index < unit_next {
-            return Err(invalid());
-        }
-        unit_next = index + 1;
-        let unit_ms = UNITS.get(index).map_or(0, |it| it.1);
-        total_ns = i64::try_from(number)
-            .ok()
-            .and_then(|it| it.checked_mul(unit_ms * NANOS_PER_MS))
-            .and_then(|it| it.checked_add(total_ns))
-            .ok_or_else(|| InvalidDuration("duration out of range".to_owned()))?;
-        rest = tail;
-    }
-    Ok(total_ns)
-}
-
-/// Prints a duration that is not negative.
-pub fn format_ms(duration_ms: i64) -> String {
-    use fmt::Write as _;
-    if duration_ms == 0 {
-        return "0s".to_owned();
-    }
-    let mut out = String::new();
-    let mut rest_ms = duration_ms;
-    for (unit, unit_ms, must_divide) in UNITS {
-        let count = rest_ms / unit_ms;
-        if count > 0 && !(must_divide && rest_ms % unit_ms != 0) {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "{count}{unit}");
-            rest_ms -= count * unit_ms;
-        }
-    }
-    out
+    let duration_ms = model::duration::parse_ms(text)?;
+    duration_ms.checked_mul(NANOS_PER_MS).ok_or(InvalidDuration::OutOfRange)
 }
 
 /// The seconds of a duration in ns, rounded as Go rounds them.

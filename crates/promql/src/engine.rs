@@ -158,8 +158,6 @@ pub struct Answer {
     pub result: QueryResult,
     /// Remarks of PromQL.
     pub annotations: Annotations,
-    /// What the storage says is missing.
-    pub storage_warnings: Vec<String>,
     /// What the query cost.
     pub stats: Stats,
     /// Holds the memory of the result until it was sent.
@@ -279,7 +277,6 @@ impl Engine {
             query,
             query_end_ms,
             notes: Notes::default(),
-            storage_warnings: parking_lot::Mutex::default(),
             samples: 0.into(),
         }))
     }
@@ -331,11 +328,5 @@ fn answer(context: &Context, result: QueryResult, reservation: model::Reservatio
         samples: context.samples.load(Ordering::Relaxed),
         peak_bytes: context.budget.peak_bytes(),
     };
-    Answer {
-        result,
-        annotations: context.notes.take(),
-        storage_warnings: std::mem::take(&mut context.storage_warnings.lock()),
-        stats,
-        reservation,
-    }
+    Answer { result, annotations: context.notes.take(), stats, reservation }
 }

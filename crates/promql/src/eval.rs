@@ -15,6 +15,7 @@ pub(crate) mod invariant;
 pub(crate) mod join;
 pub(crate) mod keys;
 pub(crate) mod label;
+pub(crate) mod mapped;
 pub(crate) mod math;
 pub(crate) mod merge;
 pub(crate) mod pattern;
@@ -64,7 +65,6 @@ pub(crate) struct Context {
     /// The last time that was asked for, which need not be a step.
     pub(crate) query_end_ms: i64,
     pub(crate) notes: Notes,
-    pub(crate) storage_warnings: Mutex<Vec<String>>,
     pub(crate) samples: AtomicU64,
     /// One row for every operator.
     pub(crate) rows: Mutex<Reservation>,

@@ -3,7 +3,7 @@
 //! [`parser::parse`] makes a syntax tree of a text. [`Engine`] evaluates it over a
 //! [`storage::Storage`]: at one time ([`Engine::instant`]) or at many ([`Engine::range`]), with a
 //! [`Session`] that says where the samples are, where the work runs, how much memory it may take
-//! and what stops it. [`Engine::selections`] tells beforehand what will be read.
+//! and what stops it.
 //!
 //! Evaluation is series-major: each operator is a stream of rows, a row being one series with a
 //! value or none at every step. A selector pulls one series at a time from the storage, decoded
@@ -20,7 +20,6 @@ pub mod engine;
 pub mod error;
 pub mod functions;
 pub mod parser;
-pub mod plan;
 pub mod pretty;
 pub mod print;
 pub mod row;
@@ -43,5 +42,4 @@ pub use crate::annotations::Annotations;
 pub use crate::cancel::Cancel;
 pub use crate::engine::{Answer, Engine, Options, QueryResult, Session};
 pub use crate::error::Error;
-pub use crate::plan::Selection;
 pub use crate::workers::{SingleThread, Workers};

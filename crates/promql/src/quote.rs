@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use model::quote::{is_printable, write_escaped};
+
 /// Appends the bytes in double quotes with Go's escapes (`strconv.Quote`).
 pub(crate) fn push_quoted(out: &mut String, bytes: &[u8]) {
     out.push('"');
@@ -10,7 +12,8 @@ pub(crate) fn push_quoted(out: &mut String, bytes: &[u8]) {
             push_escaped(out, character, '"');
         }
         for byte in chunk.invalid() {
-            push_format(out, format_args!("\\x{byte:02x}"));
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\x{byte:02x}");
         }
     }
     out.push('"');
@@ -42,48 +45,8 @@ pub(crate) fn code_point(character: char) -> String {
 }
 
 fn push_escaped(out: &mut String, character: char, quote: char) {
-    match character {
-        '\u{7}' => out.push_str("\\a"),
-        '\u{8}' => out.push_str("\\b"),
-        '\u{c}' => out.push_str("\\f"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        '\u{b}' => out.push_str("\\v"),
-        '\\' => out.push_str("\\\\"),
-        _ if character == quote => {
-            out.push('\\');
-            out.push(quote);
-        }
-        _ if is_printable(character) => out.push(character),
-        _ => {
-            let number = u32::from(character);
-            match number {
-                0..0x20 | 0x7f => push_format(out, format_args!("\\x{number:02x}")),
-                0x80..=0xffff => push_format(out, format_args!("\\u{number:04x}")),
-                _ => push_format(out, format_args!("\\U{number:08x}")),
-            }
-        }
-    }
-}
-
-fn push_format(out: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
-    let _ = out.write_fmt(arguments);
-}
-
-/// Whether Go would show the character: letters, marks, numbers, punctuation, symbols and the
-/// ASCII space. The standard library knows the same set behind its debug escapes; a letter goes
-/// first because a mark is escaped only at the beginning of a text.
-fn is_printable(character: char) -> bool {
-    if character.is_ascii() {
-        return matches!(character, ' '..='~');
-    }
-    let mut buffer = [b'a', 0, 0, 0, 0];
-    let Some(tail) = buffer.get_mut(1..) else { return false };
-    let length = character.encode_utf8(tail).len();
-    let text = buffer.get(..=length).and_then(|it| std::str::from_utf8(it).ok());
-    text.is_some_and(|text| text.escape_debug().nth(1) == Some(character))
+    let _ = write_escaped(out, character, quote);
 }
 
 #[cfg(test)]

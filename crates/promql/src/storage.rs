@@ -25,7 +25,7 @@ pub struct SelectHints {
 /// Where a select stops being able to go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// The caller gave up or the deadline passed.
+    /// The caller gave up.
     #[error("query was canceled")]
     Canceled,
     /// The deadline of the query passed.
@@ -47,11 +47,6 @@ pub trait SeriesStream: Send {
     /// # Errors
     /// [`StorageError`]; the stream is over then.
     fn next(&mut self, columns: &mut Columns) -> Result<Option<Labels>, StorageError>;
-
-    /// Warnings met so far: what is missing from the answer, named.
-    fn take_warnings(&mut self) -> Vec<String> {
-        Vec::new()
-    }
 }
 
 /// Holds samples.

@@ -15,7 +15,6 @@ use crate::eval::scalar::Scalars;
 use crate::eval::select::Around;
 use crate::eval::{Blocking, Context, Evaluator, Held, Rows, Stream};
 use crate::kahan::Mean;
-use crate::kernel::over_time::count;
 use crate::quantile::quantile;
 use crate::row::{Grid, Presence, Row};
 
@@ -223,9 +222,10 @@ impl Group {
                 row.iter().for_each(|(step, value)| values[step].push(value));
             }
             State::Plain(values) => {
-                for (step, value) in row.iter() {
-                    let known = self.present.get(step).then_some(values[step]);
-                    values[step] = fold_plain(op, known, value);
+                if self.present.is_full() && row.present.is_full() {
+                    fold_plain_all(op, values, &row.values);
+                } else {
+                    fold_plain_some(op, (values, &self.present), row);
                 }
             }
         }
@@ -258,15 +258,42 @@ impl Group {
     }
 }
 
-/// One value of `min`, `max`, `count` or `group`.
+/// One value more of `min`, `max`, `count` or `group`, at a step that has one.
 #[inline]
-fn fold_plain(op: AggregateOp, known: Option<f64>, value: f64) -> f64 {
-    match (op, known) {
-        (AggregateOp::Group, _) | (AggregateOp::Count, None) => 1.0,
-        (AggregateOp::Count, Some(known)) => known + count(1),
-        (AggregateOp::Max, Some(known)) if !(known < value || known.is_nan()) => known,
-        (AggregateOp::Min, Some(known)) if !(known > value || known.is_nan()) => known,
+fn fold_plain(op: AggregateOp, known: f64, value: f64) -> f64 {
+    match op {
+        AggregateOp::Group => 1.0,
+        AggregateOp::Count => known + 1.0,
+        AggregateOp::Max if !(known < value || known.is_nan()) => known,
+        AggregateOp::Min if !(known > value || known.is_nan()) => known,
         _ => value,
+    }
+}
+
+/// Folds a whole row into a whole group: a loop for each operator, without a branch in it, so that
+/// it runs on vectors.
+fn fold_plain_all(op: AggregateOp, known: &mut [f64], values: &[f64]) {
+    let pairs = known.iter_mut().zip(values);
+    match op {
+        AggregateOp::Group => {}
+        AggregateOp::Count => pairs.for_each(|(known, _)| *known += 1.0),
+        AggregateOp::Max => {
+            pairs.for_each(|(known, value)| *known = fold_plain(AggregateOp::Max, *known, *value));
+        }
+        _ => {
+            pairs.for_each(|(known, value)| *known = fold_plain(AggregateOp::Min, *known, *value));
+        }
+    }
+}
+
+fn fold_plain_some(op: AggregateOp, (known, present): (&mut [f64], &Presence), row: &Row) {
+    let counts = matches!(op, AggregateOp::Count | AggregateOp::Group);
+    for (step, value) in row.iter() {
+        known[step] = match present.get(step) {
+            true => fold_plain(op, known[step], value),
+            false if counts => 1.0,
+            false => value,
+        };
     }
 }
 
@@ -313,5 +340,20 @@ mod tests {
         );
         add_all(&mut sums, &mut lost, &[f64::INFINITY]);
         assert_eq!((sums[0], lost[0]), (f64::INFINITY, 0.0));
+    }
+
+    #[test]
+    fn whole_rows_fold_into_whole_groups_as_others_do() {
+        let odd = [1.0, -0.0, 0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -7.5, 3.0, 1e300];
+        let known: Vec<f64> = odd.iter().flat_map(|it| [*it; 9]).collect();
+        let present = Presence::all(known.len());
+        let row = Row { values: odd.repeat(9), present: present.clone(), ..Row::default() };
+        for op in [AggregateOp::Max, AggregateOp::Min, AggregateOp::Count] {
+            let (mut all, mut some) = (known.clone(), known.clone());
+            fold_plain_all(op, &mut all, &row.values);
+            fold_plain_some(op, (&mut some, &present), &row);
+            let bits = |of: &[f64]| of.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&all), bits(&some), "{op:?}");
+        }
     }
 }

@@ -1,14 +1,12 @@
 //! Operators between scalars and vectors; those between two vectors are joins and set operations.
 
-use std::sync::Arc;
-
 use crate::ast::{Binary, BinaryOp, Unary, UnaryOp};
 use crate::error::Error;
+use crate::eval::mapped::{Mapped, MappedByStep};
 use crate::eval::merge::without_names;
-use crate::eval::scalar::Scalars;
 use crate::eval::select::Around;
-use crate::eval::{Context, Evaluator, Rows, Stream, is_vector};
-use crate::row::{Grid, Row};
+use crate::eval::{Evaluator, Stream, is_vector};
+use crate::row::Grid;
 
 /// A function of two numbers.
 pub(crate) type Operation = fn(f64, f64) -> f64;
@@ -113,10 +111,12 @@ impl<'a> Evaluator<'a> {
             (below.vector(&binary.rhs, grid)?, scalar)
         };
         let distinct = vector.distinct_without_name;
-        let input = vector.rows;
-        let context = Arc::clone(self.context);
-        let rows = WithScalar { context, input, scalar, combine, vector_left };
-        let stream = Stream::new(rows, distinct);
+        let change = move |step, value| {
+            let scalar = scalar.at(step);
+            let (lhs, rhs) = if vector_left { (value, scalar) } else { (scalar, value) };
+            combine.apply(lhs, rhs, value)
+        };
+        let stream = Stream::new(MappedByStep::new(self.context, vector.rows, change), distinct);
         if combine.changes_meaning() { without_names(self.context, stream) } else { Ok(stream) }
     }
 
@@ -129,53 +129,5 @@ impl<'a> Evaluator<'a> {
         let distinct = stream.distinct_without_name;
         let negated = Mapped { input: stream.rows, change: |value: f64| -value };
         without_names(self.context, Stream::new(negated, distinct))
-    }
-}
-
-/// Rows whose values are changed one by one.
-pub(crate) struct Mapped<F> {
-    pub(crate) input: Box<dyn Rows>,
-    pub(crate) change: F,
-}
-
-impl<F: Fn(f64) -> f64 + Send> Rows for Mapped<F> {
-    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        let any = self.input.next(row)?;
-        if any {
-            // Steps without a value hold something harmless: changing it costs less than asking.
-            row.values.iter_mut().for_each(|value| *value = (self.change)(*value));
-        }
-        Ok(any)
-    }
-}
-
-struct WithScalar {
-    context: Arc<Context>,
-    input: Box<dyn Rows>,
-    scalar: Scalars,
-    combine: Combine,
-    vector_left: bool,
-}
-
-impl Rows for WithScalar {
-    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        while self.input.next(row)? {
-            self.context.cancel.check()?;
-            for step in 0..row.values.len() {
-                if !row.present.get(step) {
-                    continue;
-                }
-                let (vector, scalar) = (row.values[step], self.scalar.at(step));
-                let (lhs, rhs) = if self.vector_left { (vector, scalar) } else { (scalar, vector) };
-                match self.combine.apply(lhs, rhs, vector) {
-                    Some(value) => row.values[step] = value,
-                    None => row.present.unset(step),
-                }
-            }
-            if !row.present.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }

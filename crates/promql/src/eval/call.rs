@@ -1,14 +1,12 @@
 //! Function calls that give an instant vector.
 
-use std::sync::Arc;
-
 use crate::ast::{Call, Expr};
 use crate::error::Error;
-use crate::eval::binary::Mapped;
+use crate::eval::mapped::{Mapped, MappedByStep};
 use crate::eval::merge::without_names;
 use crate::eval::scalar::Scalars;
 use crate::eval::select::Around;
-use crate::eval::{Context, Evaluator, Rows, Stream, math};
+use crate::eval::{Evaluator, Rows, Stream, math};
 use crate::kernel::RangeFunction;
 use crate::kernel::instant::{Take, seconds};
 use crate::row::{Grid, Presence, Row};
@@ -90,8 +88,7 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Stream, Error> {
         let input = self.vector(vector, grid)?;
         let distinct = input.distinct_without_name;
-        let context = Arc::clone(self.context);
-        let rows = MappedByStep { context, input: input.rows, change };
+        let rows = MappedByStep::new(self.context, input.rows, change);
         without_names(self.context, Stream::new(rows, distinct))
     }
 
@@ -164,33 +161,6 @@ impl<'a> Evaluator<'a> {
             Some((value * inverse + 0.5).floor() / inverse)
         };
         self.mapped_by_step(vector, change, grid)
-    }
-}
-
-struct MappedByStep<F> {
-    context: Arc<Context>,
-    input: Box<dyn Rows>,
-    change: F,
-}
-
-impl<F: Fn(usize, f64) -> Option<f64> + Send> Rows for MappedByStep<F> {
-    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        while self.input.next(row)? {
-            self.context.cancel.check()?;
-            for step in 0..row.values.len() {
-                if !row.present.get(step) {
-                    continue;
-                }
-                match (self.change)(step, row.values[step]) {
-                    Some(value) => row.values[step] = value,
-                    None => row.present.unset(step),
-                }
-            }
-            if !row.present.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 

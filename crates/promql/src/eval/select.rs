@@ -46,7 +46,9 @@ impl Evaluator<'_> {
         windows: &Windows,
         is_range: bool,
     ) -> Result<Stored, Error> {
-        let matchers = compile(&selector.matchers)?;
+        let matchers: Result<Vec<Matcher>, _> =
+            selector.matchers.iter().map(LabelMatcher::compile).collect();
+        let matchers = matchers.map_err(|error| Error::execution(error.to_string()))?;
         let hints = SelectHints {
             step_ms: if windows.grid.steps > 1 { windows.grid.step_ms } else { 0 },
             range_ms: if is_range { windows.range_ms } else { 0 },
@@ -57,7 +59,7 @@ impl Evaluator<'_> {
         let context = self.context;
         let range: TimeRange = windows.time_range();
         let stream = context.storage.select(&matchers, range, &hints, &context.budget)?;
-        Stored::new(context, stream)
+        Ok(Stored::new(context, stream))
     }
 
     /// The newest sample of each series at every step.
@@ -80,15 +82,6 @@ pub(crate) fn has_one_name(selector: &VectorSelector) -> bool {
     selector.matchers.iter().any(|it| {
         it.name == METRIC_NAME && it.op == MatchOp::Equal && !it.value.as_bytes().is_empty()
     })
-}
-
-/// Compiles the conditions of a selector.
-pub(crate) fn compile(matchers: &[LabelMatcher]) -> Result<Vec<Matcher>, Error> {
-    let compiled = matchers.iter().map(|it| {
-        Matcher::new(it.op, &it.name.to_str_lossy(), &it.value.to_str_lossy())
-            .map_err(|error| Error::execution(error.to_string()))
-    });
-    compiled.collect()
 }
 
 /// Looks every step up in one series.

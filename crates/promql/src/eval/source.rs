@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Columns, Labels, Reservation};
+use model::{Columns, Labels};
 
 use crate::error::Error;
 use crate::eval::{Context, Rows};
@@ -15,20 +15,15 @@ pub(crate) trait Series: Send {
     fn next(&mut self, columns: &mut Columns) -> Result<Option<Labels>, Error>;
 }
 
-/// Series of a storage; counts the samples and charges the columns.
+/// Series of a storage; counts the samples. Whoever holds the columns charges them.
 pub(crate) struct Stored {
     context: Arc<Context>,
     stream: Box<dyn SeriesStream>,
-    reservation: Reservation,
 }
 
 impl Stored {
-    pub(crate) fn new(
-        context: &Arc<Context>,
-        stream: Box<dyn SeriesStream>,
-    ) -> Result<Stored, Error> {
-        let reservation = context.reservation()?;
-        Ok(Stored { context: Arc::clone(context), stream, reservation })
+    pub(crate) fn new(context: &Arc<Context>, stream: Box<dyn SeriesStream>) -> Stored {
+        Stored { context: Arc::clone(context), stream }
     }
 }
 
@@ -36,16 +31,7 @@ impl Series for Stored {
     fn next(&mut self, columns: &mut Columns) -> Result<Option<Labels>, Error> {
         self.context.cancel.check()?;
         let labels = self.stream.next(columns)?;
-        if labels.is_none() {
-            let mut warnings = self.stream.take_warnings();
-            self.context.storage_warnings.lock().append(&mut warnings);
-        }
         self.context.count_samples(columns.len())?;
-        // The buffers only grow to the largest series; several may be under way at once.
-        let bytes = columns.capacity_bytes();
-        if bytes > self.reservation.bytes() {
-            self.reservation.resize(bytes)?;
-        }
         Ok(labels)
     }
 }

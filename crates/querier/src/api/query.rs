@@ -278,8 +278,7 @@ async fn drive(
 /// The answer as it is sent: its rows are written while the peer takes them.
 fn shown(app: &App, query: &Query, outcome: Outcome) -> Response {
     let Outcome { answer, progress, queued, evaluated } = outcome;
-    let mut missing = progress.warnings();
-    missing.extend(answer.storage_warnings);
+    let missing = progress.warnings();
     let is_complete = missing.is_empty();
     if !is_complete {
         app.metrics.incomplete.inc();
