@@ -4,6 +4,10 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use model::BlockId;
+
+use crate::compact::Balance;
+
 /// Bytes that are not what they claim to be; says what was read, where, and what is wrong.
 ///
 /// Decoders work on slices and do not know a file; [`Damage::within`] adds it.
@@ -29,6 +33,51 @@ pub enum Error {
         /// What is damaged, and where.
         damage: Damage,
     },
+    /// A block that is read as a [`Source`](crate::stream::Source) is damaged: leave it alone,
+    /// and go on without it.
+    #[error("block {block} is damaged: {file}: {damage}")]
+    BlockDamaged {
+        /// The block.
+        block: BlockId,
+        /// The file, as [`Ranged::name`](crate::stream::Ranged::name) names it.
+        file: String,
+        /// What is damaged, and where.
+        damage: Damage,
+    },
+    /// A source could not be read, or a sink not be written, for a reason that is not in the
+    /// bytes.
+    #[error("{operation} {name}: {source}")]
+    Stream {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or object.
+        name: String,
+        /// Whether the same may succeed later.
+        is_transient: bool,
+        /// What the store said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A job read more samples than it wrote or dropped for a reason, or fewer: what it wrote must
+    /// not be used.
+    #[error("the samples do not add up: {balance}")]
+    Unbalanced {
+        /// All counts.
+        balance: Box<Balance>,
+    },
+    /// A job would need more scratch space than it may have; it was not begun.
+    #[error(
+        "{needed_bytes} bytes of scratch space are needed, {limit_bytes} are allowed: allow more, \
+         or put fewer blocks together"
+    )]
+    Scratch {
+        /// What the job may need at most.
+        needed_bytes: u64,
+        /// What it may have.
+        limit_bytes: u64,
+    },
+    /// A job was told to stop.
+    #[error("the job was cancelled")]
+    Cancelled,
     /// The disk failed or the file is not there.
     #[error("{operation} {}: {source}", path.display())]
     Io {
@@ -109,8 +158,22 @@ impl Error {
             Error::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::StorageFull)
             }
-            Error::Budget(_) | Error::Unavailable { .. } => true,
-            Error::Corrupt { .. } | Error::Unsupported { .. } | Error::Invalid { .. } => false,
+            Error::Stream { is_transient, .. } => *is_transient,
+            Error::Budget(_) | Error::Unavailable { .. } | Error::Cancelled => true,
+            Error::Corrupt { .. }
+            | Error::BlockDamaged { .. }
+            | Error::Unbalanced { .. }
+            | Error::Scratch { .. }
+            | Error::Unsupported { .. }
+            | Error::Invalid { .. } => false,
+        }
+    }
+
+    /// The block that must be left out before a job can succeed, where that is what is wrong.
+    pub fn damaged_block(&self) -> Option<BlockId> {
+        match self {
+            Error::BlockDamaged { block, .. } => Some(*block),
+            _ => None,
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod block;
 pub mod chunk;
 pub mod codec;
+pub mod compact;
 pub mod db;
 pub mod error;
 pub mod fs;
@@ -16,6 +17,7 @@ mod output;
 pub mod postings;
 pub mod read_ahead;
 pub mod select;
+pub mod stream;
 mod wal;
 
 pub use crate::error::{Damage, Error, Result};
