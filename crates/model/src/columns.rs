@@ -20,6 +20,8 @@ pub struct Columns {
     pub histogram_timestamps_ms: Vec<i64>,
     /// The histogram samples.
     pub histograms: Vec<FloatHistogram>,
+    /// Start timestamps of the histogram samples, as `start_timestamps_ms` of the floats.
+    pub histogram_start_timestamps_ms: Vec<i64>,
 }
 
 impl Columns {
@@ -30,6 +32,7 @@ impl Columns {
         self.start_timestamps_ms.clear();
         self.histogram_timestamps_ms.clear();
         self.histograms.clear();
+        self.histogram_start_timestamps_ms.clear();
     }
 
     /// Number of samples of both kinds.
@@ -46,6 +49,18 @@ impl Columns {
     pub fn push_float(&mut self, timestamp_ms: i64, value: f64) {
         self.timestamps_ms.push(timestamp_ms);
         self.values.push(value);
+        if !self.start_timestamps_ms.is_empty() {
+            self.start_timestamps_ms.push(0);
+        }
+    }
+
+    /// Appends a histogram sample without a start timestamp.
+    pub fn push_histogram(&mut self, timestamp_ms: i64, histogram: FloatHistogram) {
+        self.histogram_timestamps_ms.push(timestamp_ms);
+        self.histograms.push(histogram);
+        if !self.histogram_start_timestamps_ms.is_empty() {
+            self.histogram_start_timestamps_ms.push(0);
+        }
     }
 
     /// Bytes that the columns hold, by capacity; what an account is charged for them.
@@ -53,7 +68,9 @@ impl Columns {
         8 * (self.timestamps_ms.capacity()
             + self.values.capacity()
             + self.start_timestamps_ms.capacity()
-            + self.histogram_timestamps_ms.capacity())
+            + self.histogram_timestamps_ms.capacity()
+            + self.histogram_start_timestamps_ms.capacity())
             + size_of::<FloatHistogram>() * self.histograms.capacity()
+            + self.histograms.iter().map(FloatHistogram::heap_bytes).sum::<usize>()
     }
 }

@@ -1,7 +1,10 @@
-//! A native histogram with float counts, the form that queries compute on.
+//! Native histograms: with float counts, the form that queries compute on, and with integer
+//! counts, the form that most are stored in.
 //!
-//! Field by field what Prometheus' `histogram.FloatHistogram` holds; integer histograms are
-//! widened to it when they are decoded.
+//! Field by field what Prometheus' `histogram.FloatHistogram` and `histogram.Histogram` hold.
+
+pub mod buckets;
+pub mod integer;
 
 /// What is known about a reset of a histogram's counters before this sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +50,33 @@ pub struct FloatHistogram {
     pub positive_buckets: Vec<f64>,
     /// Counts of the negative buckets, in order of their spans.
     pub negative_buckets: Vec<f64>,
+    /// Upper bounds of custom buckets, without +Inf.
+    pub custom_values: Vec<f64>,
+    /// What is known about a reset before this sample.
+    pub counter_reset_hint: CounterResetHint,
+}
+
+/// A native histogram with integer counts; each bucket is the difference to the one before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Histogram {
+    /// Resolution: bucket bounds grow by 2^(2^-schema); -53 means custom bounds.
+    pub schema: i32,
+    /// Width of the zero bucket.
+    pub zero_threshold: f64,
+    /// Observations in the zero bucket.
+    pub zero_count: u64,
+    /// All observations.
+    pub count: u64,
+    /// Sum of all observations.
+    pub sum: f64,
+    /// Which positive buckets are filled.
+    pub positive_spans: Vec<Span>,
+    /// Which negative buckets are filled.
+    pub negative_spans: Vec<Span>,
+    /// Count of the first positive bucket, then for each the change from the one before.
+    pub positive_deltas: Vec<i64>,
+    /// As `positive_deltas`, of the negative buckets.
+    pub negative_deltas: Vec<i64>,
     /// Upper bounds of custom buckets, without +Inf.
     pub custom_values: Vec<f64>,
     /// What is known about a reset before this sample.

@@ -23,7 +23,7 @@ pub mod time_bound;
 pub use crate::block_id::BlockId;
 pub use crate::budget::{Budget, BudgetExceeded, Reservation};
 pub use crate::columns::Columns;
-pub use crate::histogram::FloatHistogram;
+pub use crate::histogram::{FloatHistogram, Histogram};
 pub use crate::labels::{Labels, LabelsBuilder};
 pub use crate::matcher::{MatchOp, Matcher};
 pub use crate::nearest::nearest;

@@ -2,10 +2,14 @@
 
 pub mod aggregate;
 pub mod cut;
+pub mod series;
+pub mod value;
 pub mod xor;
 
 use model::Columns;
 
+pub use crate::chunk::series::SeriesToChunks;
+pub use crate::chunk::value::{Timed, Value};
 use crate::error::Damage;
 
 /// How a chunk's data is encoded; the numbers are those of the byte on disk.
@@ -69,6 +73,28 @@ impl Encoding {
 pub fn decode(encoding: Encoding, data: &[u8], columns: &mut Columns) -> Result<(), DecodeError> {
     match encoding {
         Encoding::Xor => Ok(xor::decode(data, columns)?),
+        other => Err(DecodeError::Unsupported(other)),
+    }
+}
+
+/// Appends a chunk's samples to `samples` as they are stored: integer histograms stay integer;
+/// start timestamps are left out.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_values(
+    encoding: Encoding,
+    data: &[u8],
+    samples: &mut Vec<Timed>,
+) -> Result<(), DecodeError> {
+    match encoding {
+        Encoding::Xor => {
+            let mut columns = Columns::default();
+            let result = xor::decode(data, &mut columns);
+            let floats = columns.timestamps_ms.iter().zip(&columns.values);
+            samples.extend(floats.map(|(at, value)| Timed::float(*at, *value)));
+            Ok(result?)
+        }
         other => Err(DecodeError::Unsupported(other)),
     }
 }

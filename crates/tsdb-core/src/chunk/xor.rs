@@ -232,6 +232,14 @@ impl Default for Appender {
 /// When the data ends before the declared number of samples, or a field is impossible. The columns
 /// then hold the samples before that place.
 pub fn decode(data: &[u8], columns: &mut Columns) -> Result<(), Damage> {
+    let result = decode_floats(data, columns);
+    if !columns.start_timestamps_ms.is_empty() {
+        columns.start_timestamps_ms.resize(columns.timestamps_ms.len(), 0);
+    }
+    result
+}
+
+fn decode_floats(data: &[u8], columns: &mut Columns) -> Result<(), Damage> {
     let mut cursor = Cursor::new("xor chunk", data);
     let sample_count = usize::from(cursor.u16()?);
     // Every sample but the first takes two bits or more, so this is bounded by what is there.
