@@ -5,6 +5,30 @@
 
 pub mod buckets;
 pub mod integer;
+pub mod schema;
+
+mod arithmetic;
+mod bound_table;
+mod bucket;
+mod compact;
+mod custom;
+mod equality;
+mod error;
+mod kahan;
+mod reset;
+mod resolution;
+mod sides;
+mod spans;
+mod text;
+mod trim;
+mod validate;
+mod zero;
+
+pub use self::arithmetic::Joined;
+pub use self::bucket::Bucket;
+pub use self::error::Error;
+pub use self::kahan::HistogramSum;
+pub use self::trim::Keep;
 
 /// What is known about a reset of a histogram's counters before this sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +78,22 @@ pub struct FloatHistogram {
     pub custom_values: Vec<f64>,
     /// What is known about a reset before this sample.
     pub counter_reset_hint: CounterResetHint,
+}
+
+impl FloatHistogram {
+    /// Bytes that the histogram holds, what an account is charged for it.
+    pub fn size_bytes(&self) -> usize {
+        let spans = self.positive_spans.capacity() + self.negative_spans.capacity();
+        let numbers = self.positive_buckets.capacity()
+            + self.negative_buckets.capacity()
+            + self.custom_values.capacity();
+        size_of::<FloatHistogram>() + size_of::<Span>() * spans + 8 * numbers
+    }
+
+    /// Whether it marks the end of its series.
+    pub fn is_stale(&self) -> bool {
+        crate::sample::is_stale(self.sum)
+    }
 }
 
 /// A native histogram with integer counts; each bucket is the difference to the one before.
