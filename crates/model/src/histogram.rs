@@ -80,22 +80,6 @@ pub struct FloatHistogram {
     pub counter_reset_hint: CounterResetHint,
 }
 
-impl FloatHistogram {
-    /// Bytes that the histogram holds, what an account is charged for it.
-    pub fn size_bytes(&self) -> usize {
-        let spans = self.positive_spans.capacity() + self.negative_spans.capacity();
-        let numbers = self.positive_buckets.capacity()
-            + self.negative_buckets.capacity()
-            + self.custom_values.capacity();
-        size_of::<FloatHistogram>() + size_of::<Span>() * spans + 8 * numbers
-    }
-
-    /// Whether it marks the end of its series.
-    pub fn is_stale(&self) -> bool {
-        crate::sample::is_stale(self.sum)
-    }
-}
-
 /// A native histogram with integer counts; each bucket is the difference to the one before.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
