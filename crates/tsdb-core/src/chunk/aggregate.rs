@@ -6,8 +6,11 @@
 use std::ops::Range;
 
 use crate::chunk::Encoding;
-use crate::codec::Cursor;
+use crate::codec::{Cursor, put_uvarint};
 use crate::error::Damage;
+
+/// How many aggregates there may be.
+pub const PARTS: usize = 5;
 
 /// One aggregate inside of an aggregate chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,30 @@ pub struct Parts {
     pub max: Option<Part>,
     /// The counter that carries on over resets.
     pub counter: Option<Part>,
+}
+
+impl Parts {
+    /// Count, sum, min, max and counter: the order in which they are stored.
+    pub fn in_order(&self) -> [Option<&Part>; PARTS] {
+        [&self.count, &self.sum, &self.min, &self.max, &self.counter].map(Option::as_ref)
+    }
+}
+
+/// The data of an aggregate chunk with these aggregates: encodings and data of count, sum, min, max
+/// and counter. Every absent one gets its zero byte, the last one too, as Thanos writes it.
+pub fn join(parts: [Option<(Encoding, &[u8])>; PARTS]) -> Vec<u8> {
+    let bytes = parts.iter().flatten().map(|(_, data)| data.len()).sum::<usize>();
+    let mut out = Vec::with_capacity(bytes + 4 * PARTS);
+    for part in parts {
+        let Some((encoding, data)) = part else {
+            out.push(0);
+            continue;
+        };
+        put_uvarint(&mut out, data.len() as u64);
+        out.push(encoding.to_byte());
+        out.extend_from_slice(data);
+    }
+    out
 }
 
 /// Finds the aggregates in the data of an aggregate chunk.
@@ -62,4 +89,26 @@ fn part(cursor: &mut Cursor<'_>) -> Result<Option<Part>, Damage> {
     let start = cursor.position();
     cursor.take(length)?;
     Ok(Some(Part { encoding, range: start..start + length }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_joined_is_split_again() {
+        let (count, counter) = (vec![7; 300], [1, 2, 3]);
+        let parts = [
+            Some((Encoding::Xor, count.as_slice())),
+            None,
+            None,
+            None,
+            Some((Encoding::FloatHistogram, counter.as_slice())),
+        ];
+        let data = join(parts);
+        let split = split(&data).unwrap();
+        let found = split.in_order().map(|it| it.map(|it| (it.encoding, &data[it.range.clone()])));
+        assert_eq!(found, parts);
+        assert_eq!(join([None; PARTS]), [0; PARTS]);
+    }
 }
