@@ -111,3 +111,19 @@ pub fn sample_count(encoding: Encoding, data: &[u8]) -> Result<u16, Damage> {
         _ => count,
     })
 }
+
+/// Number of samples that a chunk of any encoding counts with in statistics and balances: an
+/// aggregate chunk with the windows of its first aggregate.
+///
+/// # Errors
+/// When the data is shorter than its header, or is no aggregate chunk.
+pub fn counted_samples(encoding: Encoding, data: &[u8]) -> Result<u64, Damage> {
+    if encoding != Encoding::Aggregate {
+        return Ok(u64::from(sample_count(encoding, data)?));
+    }
+    let parts = aggregate::split(data)?;
+    let all = [parts.count, parts.sum, parts.min, parts.max, parts.counter];
+    let Some(first) = all.into_iter().flatten().next() else { return Ok(0) };
+    let data = data.get(first.range).unwrap_or_default();
+    Ok(u64::from(sample_count(first.encoding, data)?))
+}

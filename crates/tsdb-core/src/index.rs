@@ -8,6 +8,7 @@ pub mod lookup;
 pub mod offsets;
 pub mod reader;
 pub mod series;
+pub mod symbol_list;
 pub mod symbols;
 pub mod writer;
 
@@ -18,6 +19,7 @@ pub use crate::index::lookup::Lookup;
 pub use crate::index::offsets::PostingsRange;
 pub use crate::index::reader::Reader;
 pub use crate::index::series::{ChunkMeta, SeriesEntry};
+pub use crate::index::symbol_list::SymbolList;
 pub use crate::index::writer::Writer;
 
 /// The first four bytes of an index.

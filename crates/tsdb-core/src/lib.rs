@@ -13,6 +13,7 @@ pub mod error;
 pub mod fs;
 mod head;
 pub mod index;
+mod loser_tree;
 mod output;
 pub mod postings;
 pub mod read_ahead;

@@ -64,6 +64,12 @@ impl Output {
         Ok(())
     }
 
+    /// Hands everything to the operating system, durable or not, and answers the size in bytes.
+    pub(crate) fn finish_scratch(mut self) -> Result<u64> {
+        self.flush()?;
+        Ok(self.flushed_bytes)
+    }
+
     /// Makes everything durable and answers the size in bytes.
     pub(crate) fn finish(mut self) -> Result<u64> {
         self.flush()?;

@@ -4,7 +4,12 @@
 //! [`Source`] and writes to a [`Sink`]. [`local`] has both over a directory; a bucket brings its
 //! own. Everything here blocks the calling thread.
 
+pub mod cursor;
+pub mod frames;
 pub mod local;
+pub mod symbols;
+mod window;
+pub mod writer;
 
 use std::fmt;
 use std::ops::Range;
@@ -15,6 +20,10 @@ use bytes::Bytes;
 use crate::block::Meta;
 use crate::block::tombstones::Tombstones;
 use crate::error::Result;
+pub use crate::stream::cursor::SeriesCursor;
+pub use crate::stream::frames::Frame;
+pub use crate::stream::symbols::SymbolMap;
+pub use crate::stream::writer::{BlockWriter, Scratch, Written};
 
 /// Bytes that no longer change and can be read from anywhere: a file or an object.
 pub trait Ranged: Send + Sync + fmt::Debug {

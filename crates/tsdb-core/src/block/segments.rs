@@ -3,18 +3,19 @@
 //! A header of eight bytes, then for each chunk its length as an unsigned varint, an encoding
 //! byte, the data, and a CRC-32C over encoding and data. See `docs/format/chunks.md`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::block::CHUNKS_DIRECTORY;
 use crate::chunk::Encoding;
-use crate::codec::{Crc32c, Cursor, VARINT_BYTES_MAX, put_uvarint};
+use crate::codec::{Cursor, VARINT_BYTES_MAX, crc32c, put_uvarint};
 use crate::error::{Damage, Error, Result};
 use crate::fs::{EntryKind, Fs};
 use crate::index::ChunkMeta;
-use crate::output::Output;
 use crate::read_ahead::SealedFile;
+use crate::stream::{Sink, SinkFile};
 
 /// The first four bytes of a segment.
 pub const MAGIC: u32 = 0x85bd_40dd;
@@ -23,11 +24,15 @@ pub const HEADER_BYTES: usize = 8;
 /// Most bytes of a segment, unless a single chunk is larger.
 pub const SEGMENT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Most bytes around a chunk's data: length, encoding, checksum.
-pub const FRAME_BYTES_MAX: usize = 5 + 1 + 4;
+pub const FRAME_BYTES_MAX: usize = 5 + 1 + CRC_BYTES;
+/// Bytes of the checksum behind a chunk.
+pub(crate) const CRC_BYTES: usize = 4;
 /// How many bytes a chunk is thought to have when nothing says where it ends.
 const CHUNK_BYTES_GUESS: usize = 4 * 1024;
 /// Chunks further apart than this are read by separate calls.
 const GAP_BYTES_MAX: u64 = 64 * 1024;
+/// How much is gathered before it is written.
+const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A chunk found in the bytes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +76,7 @@ pub fn decode_frame(bytes: &[u8], origin: u64) -> std::result::Result<RawChunk<'
     let byte = cursor.u8()?;
     let data = cursor.take(length)?;
     let checked = &bytes[start..cursor.position()];
-    if cursor.u32()? != crate::codec::crc32c(checked) {
+    if cursor.u32()? != crc32c(checked) {
         return Err(Damage::new("chunk", origin, "checksum mismatch"));
     }
     let encoding = Encoding::from_byte(byte);
@@ -192,109 +197,142 @@ pub fn check_header(bytes: &[u8]) -> std::result::Result<(), Damage> {
 /// Writes the segments of a block.
 #[derive(Debug)]
 pub struct SegmentWriter<'a> {
-    fs: &'a dyn Fs,
-    directory: PathBuf,
-    output: Option<Output>,
-    segment_count: usize,
+    sink: Arc<dyn Sink + 'a>,
+    open: Option<OpenSegment>,
     bytes_max: u64,
     /// Where the next chunk would go if every length field of this series took all its bytes:
     /// what Prometheus compares with the bound.
     planned_position: u64,
-    frame: Vec<u8>,
-    chunk_max_bytes: u64,
+    written: WrittenSegments,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WrittenSegments {
+    /// The size of each segment in bytes.
+    pub sizes_bytes: Vec<u64>,
+    /// The size of the largest chunk in bytes, with what is around it.
+    pub chunk_max_bytes: u64,
+}
+
+/// The segment that chunks go to, gathered into pieces.
+#[derive(Debug)]
+struct OpenSegment {
+    file: Box<dyn SinkFile>,
+    buffer: Vec<u8>,
+    flushed_bytes: u64,
 }
 
 impl<'a> SegmentWriter<'a> {
-    /// Makes the directory; a segment is made when it has a chunk.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn create(fs: &'a dyn Fs, block: &Path, bytes_max: u64) -> Result<SegmentWriter<'a>> {
-        let directory = block.join(CHUNKS_DIRECTORY);
-        fs.make_directory(&directory).map_err(Error::io("make", &directory))?;
-        Ok(SegmentWriter {
-            fs,
-            directory,
-            output: None,
-            segment_count: 0,
+    /// A writer that makes a segment when it has a chunk for it.
+    pub fn new(sink: Arc<dyn Sink + 'a>, bytes_max: u64) -> SegmentWriter<'a> {
+        SegmentWriter {
+            sink,
+            open: None,
             bytes_max: bytes_max.min(u64::from(u32::MAX)),
             planned_position: 0,
-            frame: Vec::new(),
-            chunk_max_bytes: 0,
-        })
+            written: WrittenSegments::default(),
+        }
     }
 
     /// Tells that the next chunk is of another series.
     pub fn begin_series(&mut self) {
-        self.planned_position = self.output.as_ref().map_or(0, Output::position);
+        self.planned_position = self.open.as_ref().map_or(0, OpenSegment::position);
     }
 
     /// Writes a chunk and answers its reference.
     ///
     /// # Errors
-    /// When the disk fails or the chunk is too large for any segment.
+    /// When it cannot be written or the chunk is too large for any segment.
     pub fn write(&mut self, encoding: Encoding, data: &[u8]) -> Result<u64> {
-        let most = (data.len() + FRAME_BYTES_MAX) as u64;
-        if u32::try_from(most).is_err() {
-            return Err(Error::invalid(format!("chunk of {} bytes", data.len())));
-        }
-        let empty = self.planned_position <= HEADER_BYTES as u64;
-        let full = !empty && self.planned_position + most > self.bytes_max;
-        if full {
-            self.close_segment()?;
-        }
-        self.frame.clear();
-        put_uvarint(&mut self.frame, data.len() as u64);
-        let start = self.frame.len();
-        self.frame.push(encoding.to_byte());
-        self.frame.extend_from_slice(data);
-        let mut crc = Crc32c::new();
-        crc.update(&self.frame[start..]);
-        self.frame.extend_from_slice(&crc.value().to_be_bytes());
-        self.chunk_max_bytes = self.chunk_max_bytes.max(self.frame.len() as u64);
-        let frame = std::mem::take(&mut self.frame);
-        let output = self.open_segment()?;
-        let offset = output.position();
-        output.write(&frame)?;
-        self.frame = frame;
-        self.planned_position += most;
-        Ok(((self.segment_count as u64 - 1) << 32) | offset)
+        self.place(data.len(), |out| {
+            put_uvarint(out, data.len() as u64);
+            let start = out.len();
+            out.push(encoding.to_byte());
+            out.extend_from_slice(data);
+            let checksum = crc32c(out.get(start..).unwrap_or_default());
+            out.extend_from_slice(&checksum.to_be_bytes());
+        })
     }
 
-    /// Makes everything durable; answers the size of the largest chunk with what is around it.
+    /// Copies a chunk with its length, encoding and checksum, which the caller has checked, and
+    /// answers its reference.
     ///
     /// # Errors
-    /// When the disk fails.
-    pub fn finish(mut self) -> Result<u64> {
-        self.close_segment()?;
-        let synced = self.fs.sync_directory(&self.directory);
-        synced.map_err(Error::io("sync", &self.directory))?;
-        Ok(self.chunk_max_bytes)
+    /// As [`SegmentWriter::write`].
+    pub fn copy(&mut self, frame: &[u8], data_bytes: usize) -> Result<u64> {
+        self.place(data_bytes, |out| out.extend_from_slice(frame))
     }
 
-    fn open_segment(&mut self) -> Result<&mut Output> {
-        let output = match self.output.take() {
-            Some(output) => output,
-            None => {
-                let path = self.directory.join(file_name(self.segment_count));
-                let mut output = Output::create(self.fs, &path)?;
-                let mut header = [0; HEADER_BYTES];
-                header[..4].copy_from_slice(&MAGIC.to_be_bytes());
-                header[4] = 1;
-                output.write(&header)?;
-                self.segment_count += 1;
-                self.planned_position = HEADER_BYTES as u64;
-                output
-            }
-        };
-        Ok(self.output.insert(output))
+    /// Ends the last segment.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(mut self) -> Result<WrittenSegments> {
+        self.close_segment()?;
+        Ok(self.written)
+    }
+
+    /// Bytes of all segments so far.
+    pub fn size_bytes(&self) -> u64 {
+        let open = self.open.as_ref().map_or(0, OpenSegment::position);
+        self.written.sizes_bytes.iter().sum::<u64>() + open
+    }
+
+    fn place(&mut self, data_bytes: usize, put: impl FnOnce(&mut Vec<u8>)) -> Result<u64> {
+        let most = data_bytes + FRAME_BYTES_MAX;
+        if u32::try_from(most).is_err() {
+            return Err(Error::invalid(format!("chunk of {data_bytes} bytes")));
+        }
+        let empty = self.planned_position <= HEADER_BYTES as u64;
+        if !empty && self.planned_position + most as u64 > self.bytes_max {
+            self.close_segment()?;
+        }
+        if self.open.is_none() {
+            self.open_segment()?;
+        }
+        let Some(open) = &mut self.open else { return Err(Error::invalid("no open segment")) };
+        if open.buffer.len() + most > BUFFER_BYTES {
+            open.flush()?;
+        }
+        let (start, offset) = (open.buffer.len(), open.position());
+        put(&mut open.buffer);
+        let frame_bytes = (open.buffer.len() - start) as u64;
+        self.written.chunk_max_bytes = self.written.chunk_max_bytes.max(frame_bytes);
+        self.planned_position += most as u64;
+        Ok(((self.written.sizes_bytes.len() as u64) << 32) | offset)
+    }
+
+    fn open_segment(&mut self) -> Result<()> {
+        let name = file_name(self.written.sizes_bytes.len());
+        let file = self.sink.create(&format!("{CHUNKS_DIRECTORY}/{name}"))?;
+        let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+        buffer.extend_from_slice(&MAGIC.to_be_bytes());
+        buffer.extend_from_slice(&[1, 0, 0, 0]);
+        self.open = Some(OpenSegment { file, buffer, flushed_bytes: 0 });
+        self.planned_position = HEADER_BYTES as u64;
+        Ok(())
     }
 
     fn close_segment(&mut self) -> Result<()> {
-        if let Some(output) = self.output.take() {
-            output.finish()?;
+        if let Some(mut open) = self.open.take() {
+            open.flush()?;
+            open.file.finish()?;
+            self.written.sizes_bytes.push(open.flushed_bytes);
         }
         self.planned_position = 0;
         Ok(())
+    }
+}
+
+impl OpenSegment {
+    fn position(&self) -> u64 {
+        self.flushed_bytes + self.buffer.len() as u64
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(BUFFER_BYTES));
+        self.flushed_bytes += piece.len() as u64;
+        self.file.write(Bytes::from(piece))
     }
 }

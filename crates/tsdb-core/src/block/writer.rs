@@ -4,16 +4,19 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{Budget, Labels};
 
-use crate::block::segments::{SEGMENT_BYTES_MAX, SegmentWriter};
+use crate::block::segments::{SEGMENT_BYTES_MAX, SegmentWriter, file_name};
 use crate::block::{CHUNKS_DIRECTORY, INDEX_FILE, META_FILE, Meta, UNFINISHED_SUFFIX};
 use crate::chunk::{self, Encoding};
 use crate::error::{Error, Result};
 use crate::fs::{EntryKind, Fs};
 use crate::index::{self, ChunkMeta};
+use crate::stream::Sink;
+use crate::stream::local::FilesSink;
 
 /// A chunk with its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,19 +65,17 @@ impl<'a> Writer<'a> {
             _ => {}
         }
         fs.make_directory(&temporary).map_err(Error::io("make", &temporary))?;
-        let segments = SegmentWriter::create(fs, &temporary, SEGMENT_BYTES_MAX)?;
+        let chunks = temporary.join(CHUNKS_DIRECTORY);
+        fs.make_directory(&chunks).map_err(Error::io("make", &chunks))?;
+        let segments = SegmentWriter::new(sink(fs, &temporary), SEGMENT_BYTES_MAX);
         let index = index::Writer::create(fs, &temporary.join(INDEX_FILE), symbols, budget)?;
         let placed = Vec::new();
         Ok(Writer { fs, directory, temporary, index, segments, meta, placed })
     }
 
     /// Bounds the segments, for tests; a chunk that is larger gets a segment of its own.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn set_segment_bytes_max(&mut self, bytes: u64) -> Result<()> {
-        self.segments = SegmentWriter::create(self.fs, &self.temporary, bytes)?;
-        Ok(())
+    pub fn set_segment_bytes_max(&mut self, bytes: u64) {
+        self.segments = SegmentWriter::new(sink(self.fs, &self.temporary), bytes);
     }
 
     /// Bounds the buffer in which posting lists are gathered; smaller means more passes over the
@@ -138,16 +139,17 @@ impl<'a> Writer<'a> {
     /// When the disk fails or a bound is passed; the block then does not exist.
     pub fn finish(self) -> Result<Meta> {
         let mut meta = self.meta;
-        let chunk_max_bytes = self.segments.finish()?;
+        let segments = self.segments.finish()?;
+        let sync = |path: &Path| self.fs.sync_directory(path).map_err(Error::io("sync", path));
+        sync(&self.temporary.join(CHUNKS_DIRECTORY))?;
         let written = self.index.finish()?;
         meta.thanos.index_stats.series_max_bytes = written.series_max_bytes;
-        meta.thanos.index_stats.chunk_max_bytes = chunk_max_bytes;
-        meta.thanos.segment_files = segment_names(self.fs, &self.temporary)?;
+        meta.thanos.index_stats.chunk_max_bytes = segments.chunk_max_bytes;
+        meta.thanos.segment_files = (0..segments.sizes_bytes.len()).map(file_name).collect();
         let path = self.temporary.join(META_FILE);
         let file = self.fs.create(&path).map_err(Error::io("create", &path))?;
         file.append(&meta.encode()).map_err(Error::io("write", &path))?;
         file.sync_data().map_err(Error::io("sync", &path))?;
-        let sync = |path: &Path| self.fs.sync_directory(path).map_err(Error::io("sync", path));
         sync(&self.temporary)?;
         let renamed = self.fs.rename(&self.temporary, &self.directory);
         renamed.map_err(Error::io("rename", &self.temporary))?;
@@ -189,8 +191,6 @@ pub fn remove_unfinished(fs: &dyn Fs, parent: &Path) -> Result<usize> {
     Ok(count)
 }
 
-fn segment_names(fs: &dyn Fs, block: &Path) -> Result<Vec<String>> {
-    let directory = block.join(CHUNKS_DIRECTORY);
-    let entries = fs.list(&directory).map_err(Error::io("list", &directory))?;
-    Ok(entries.into_iter().map(|it| it.name).collect())
+fn sink<'a>(fs: &'a dyn Fs, directory: &Path) -> Arc<dyn Sink + 'a> {
+    Arc::new(FilesSink { fs, directory: directory.to_owned() })
 }

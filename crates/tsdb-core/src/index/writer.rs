@@ -5,6 +5,7 @@
 //! for.
 
 use std::fmt;
+use std::hash::BuildHasher as _;
 use std::path::Path;
 
 use hashbrown::{HashMap, HashTable};
@@ -14,6 +15,7 @@ use crate::codec::{crc32c, put_text, put_uvarint};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::index::series::{LENGTH_BYTES_MAX, entry_bytes};
+use crate::index::symbol_list::{SymbolList, section_length};
 use crate::index::{ChunkMeta, MAGIC, SERIES_ALIGN_BYTES, SeriesEntry, Toc, Version};
 use crate::output::Output;
 use crate::read_ahead::{ReadAhead, SealedFile};
@@ -43,7 +45,9 @@ pub struct Written {
 pub struct Writer<'a> {
     fs: &'a dyn Fs,
     output: Output,
-    symbols: Symbols,
+    symbols: SymbolList,
+    /// Symbols by text, once a series was added that needs it.
+    found: Option<Numbers>,
     toc: Toc,
     last: Option<Labels>,
     entry: SeriesEntry,
@@ -55,6 +59,7 @@ pub struct Writer<'a> {
     series_max_bytes: u64,
     held: Reservation,
     lists_bytes_max: usize,
+    is_scratch: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -69,8 +74,24 @@ impl<'a> Writer<'a> {
         symbols: impl IntoIterator<Item = S>,
         budget: &Budget,
     ) -> Result<Writer<'a>> {
-        let mut held = budget.reserve(0)?;
-        let symbols = Symbols::collect(symbols, &mut held)?;
+        let mut list = SymbolList::new(budget)?;
+        for symbol in symbols {
+            list.push(symbol.as_ref())?;
+        }
+        Writer::create_listed(fs, path, list, budget)
+    }
+
+    /// As [`Writer::create`], with symbols that were gathered before.
+    ///
+    /// # Errors
+    /// When the disk fails or `budget` has no room.
+    pub fn create_listed(
+        fs: &'a dyn Fs,
+        path: &Path,
+        mut symbols: SymbolList,
+        budget: &Budget,
+    ) -> Result<Writer<'a>> {
+        symbols.account()?;
         let mut output = Output::create(fs, path)?;
         output.write(&MAGIC.to_be_bytes())?;
         output.write(&[Version::V2.to_byte()])?;
@@ -88,6 +109,7 @@ impl<'a> Writer<'a> {
             fs,
             output,
             symbols,
+            found: None,
             toc,
             last: None,
             entry: SeriesEntry::default(),
@@ -96,14 +118,25 @@ impl<'a> Writer<'a> {
             references: Vec::new(),
             pairs: HashMap::default(),
             series_max_bytes: 0,
-            held,
+            held: budget.reserve(0)?,
             lists_bytes_max: LISTS_BYTES_MAX,
+            is_scratch: false,
         })
     }
 
     /// Bounds the buffer in which posting lists are gathered; smaller means more passes.
     pub fn set_lists_bytes_max(&mut self, bytes: usize) {
         self.lists_bytes_max = bytes;
+    }
+
+    /// Leaves out what makes the file durable: it is read once and thrown away.
+    pub(crate) fn set_scratch(&mut self) {
+        self.is_scratch = true;
+    }
+
+    /// Bytes that were written so far.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.output.position()
     }
 
     /// Adds a series: labels above those of the series before, chunks in order of time and place,
@@ -129,18 +162,33 @@ impl<'a> Writer<'a> {
     /// As [`Writer::add_series`].
     pub(crate) fn add_ranked(&mut self, labels: &[(u32, u32)], chunks: &[ChunkMeta]) -> Result<()> {
         // The empty symbol has number 0.
-        let numbers = || labels.iter().map(|(name, value)| (name + 1, value + 1));
-        let count = self.symbols.ends.len();
-        if labels.iter().any(|it| it.0.max(it.1) as usize + 1 >= count) {
+        self.add(labels.iter().map(|(name, value)| (name + 1, value + 1)), chunks)
+    }
+
+    /// As [`Writer::add_series`], with labels named by the numbers of their symbols.
+    ///
+    /// # Errors
+    /// As [`Writer::add_series`].
+    pub fn add_numbered(&mut self, labels: &[(u32, u32)], chunks: &[ChunkMeta]) -> Result<()> {
+        self.add(labels.iter().copied(), chunks)
+    }
+
+    fn add(
+        &mut self,
+        numbers: impl Iterator<Item = (u32, u32)> + Clone,
+        chunks: &[ChunkMeta],
+    ) -> Result<()> {
+        let count = self.symbols.count();
+        if numbers.clone().any(|it| it.0.max(it.1) as usize >= count) {
             return Err(Error::invalid("a label of a series is not among the symbols"));
         }
         let is_first = self.references.is_empty();
-        if !is_first && self.entry.labels.iter().copied().cmp(numbers()).is_ge() {
+        if !is_first && self.entry.labels.iter().copied().cmp(numbers.clone()).is_ge() {
             return Err(Error::invalid("series are not added in the order of their labels"));
         }
         check_chunks(&"a series", chunks)?;
         self.entry.labels.clear();
-        self.entry.labels.extend(numbers());
+        self.entry.labels.extend(numbers);
         self.add_entry(chunks)
     }
 
@@ -180,7 +228,8 @@ impl<'a> Writer<'a> {
         self.output.write(&table)?;
         self.output.write(&crc32c(&table).to_be_bytes())?;
         self.output.write(&self.toc.encode())?;
-        let size_bytes = self.output.finish()?;
+        let size_bytes =
+            if self.is_scratch { self.output.finish_scratch()? } else { self.output.finish()? };
         let series_count = self.references.len() as u64;
         Ok(Written { series_count, size_bytes, series_max_bytes: self.series_max_bytes })
     }
@@ -188,20 +237,23 @@ impl<'a> Writer<'a> {
     fn account(&mut self) -> Result<()> {
         let series = self.references.capacity() * size_of::<u32>();
         let pairs = self.pairs.capacity() * PAIR_BYTES;
-        self.held.resize(self.symbols.size_bytes() + series + pairs)?;
+        let found = self.found.as_ref().map_or(0, Numbers::size_bytes);
+        self.held.resize(series + pairs + found)?;
         Ok(())
     }
 
     /// Looks the labels' symbols up; what is the same as in the series before is not looked up.
     fn set_entry_labels(&mut self, labels: &Labels) -> Result<()> {
+        let symbols = &self.symbols;
+        let numbers = self.found.get_or_insert_with(|| Numbers::of(symbols));
         let mut count = 0;
         for (name, value) in labels {
             let before = self.entry.labels.get(count).copied();
             let reuse = |reference: Option<u32>, text: &str| {
-                reference.filter(|it| self.symbols.get(*it) == text)
+                reference.filter(|it| symbols.get(*it) == text)
             };
             let find = |reference: Option<u32>, text: &str| {
-                reuse(reference, text).or_else(|| self.symbols.find(text)).ok_or_else(|| {
+                reuse(reference, text).or_else(|| numbers.find(symbols, text)).ok_or_else(|| {
                     Error::invalid(format!("{text:?} of series {labels} is not among the symbols"))
                 })
             };
@@ -309,13 +361,6 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A length or count as the four bytes that the format has for it.
-fn section_length(length: usize) -> Result<[u8; 4]> {
-    let length = u32::try_from(length);
-    let length = length.map_err(|_| Error::invalid("a section of the index exceeds 4 GiB"))?;
-    Ok(length.to_be_bytes())
-}
-
 /// Where a pass over the pairs ends that begins at `from` and has room for `references_max`.
 fn pass_end(sorted: &[((u32, u32), u32)], from: usize, references_max: usize) -> usize {
     let mut total = 0_usize;
@@ -338,91 +383,30 @@ fn check_chunks(labels: &dyn fmt::Display, chunks: &[ChunkMeta]) -> Result<()> {
     Ok(())
 }
 
-/// The symbols, found by number and by text.
+/// The numbers of symbols by their text.
 #[derive(Debug)]
-struct Symbols {
-    texts: String,
-    /// Where each symbol ends in `texts`.
-    ends: Vec<usize>,
-    numbers: HashTable<u32>,
+struct Numbers {
+    table: HashTable<u32>,
     hasher: foldhash::fast::FixedState,
 }
 
-impl Symbols {
-    fn collect<S: AsRef<str>>(
-        symbols: impl IntoIterator<Item = S>,
-        held: &mut Reservation,
-    ) -> Result<Symbols> {
-        let mut all = Symbols {
-            texts: String::new(),
-            ends: Vec::new(),
-            numbers: HashTable::new(),
-            hasher: foldhash::fast::FixedState::default(),
-        };
-        // Prometheus' head always has the empty symbol: it names the list of all series.
-        all.push("")?;
-        for symbol in symbols {
-            let symbol = symbol.as_ref();
-            if !symbol.is_empty() {
-                all.push(symbol)?;
-            }
-            if all.ends.len().is_multiple_of(ACCOUNT_EVERY) {
-                held.resize(all.size_bytes())?;
-            }
+impl Numbers {
+    fn of(symbols: &SymbolList) -> Numbers {
+        let hasher = foldhash::fast::FixedState::default();
+        let mut table = HashTable::with_capacity(symbols.count());
+        for number in (0..symbols.count()).map_while(|it| u32::try_from(it).ok()) {
+            let hash = |number: &u32| hasher.hash_one(symbols.get(*number));
+            table.insert_unique(hash(&number), number, hash);
         }
-        held.resize(all.size_bytes())?;
-        Ok(all)
+        Numbers { table, hasher }
     }
 
-    fn push(&mut self, symbol: &str) -> Result<()> {
-        use std::hash::BuildHasher as _;
-        let number = u32::try_from(self.ends.len());
-        let number = number.map_err(|_| Error::invalid("index exceeds 2^32 symbols"))?;
-        if let Some(last) = number.checked_sub(1).map(|it| self.get(it)).filter(|it| *it >= symbol)
-        {
-            return Err(Error::invalid(format!("symbol {symbol:?} comes after {last:?}")));
-        }
-        self.texts.push_str(symbol);
-        self.ends.push(self.texts.len());
-        let (texts, ends, hasher) = (&self.texts, &self.ends, &self.hasher);
-        let hash = hasher.hash_one(symbol);
-        self.numbers.insert_unique(hash, number, |it| hasher.hash_one(text_at(texts, ends, *it)));
-        Ok(())
-    }
-
-    fn get(&self, number: u32) -> &str {
-        text_at(&self.texts, &self.ends, number)
-    }
-
-    fn find(&self, symbol: &str) -> Option<u32> {
-        use std::hash::BuildHasher as _;
-        let hash = self.hasher.hash_one(symbol);
-        self.numbers.find(hash, |it| self.get(*it) == symbol).copied()
+    fn find(&self, symbols: &SymbolList, text: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(text);
+        self.table.find(hash, |it| symbols.get(*it) == text).copied()
     }
 
     fn size_bytes(&self) -> usize {
-        self.texts.capacity()
-            + self.ends.capacity() * size_of::<usize>()
-            + self.numbers.capacity() * (size_of::<u32>() + 1)
+        self.table.capacity() * (size_of::<u32>() + 1)
     }
-
-    fn write(&self, output: &mut Output) -> Result<()> {
-        let mut content = Vec::with_capacity(self.texts.len() + 2 * self.ends.len() + 4);
-        content.extend_from_slice(&section_length(self.ends.len())?);
-        let mut start = 0;
-        for end in &self.ends {
-            put_text(&mut content, &self.texts[start..*end]);
-            start = *end;
-        }
-        output.write(&section_length(content.len())?)?;
-        output.write(&content)?;
-        output.write(&crc32c(&content).to_be_bytes())
-    }
-}
-
-fn text_at<'a>(texts: &'a str, ends: &[usize], number: u32) -> &'a str {
-    let number = number as usize;
-    let start = number.checked_sub(1).and_then(|it| ends.get(it)).copied().unwrap_or(0);
-    let end = ends.get(number).copied().unwrap_or(start);
-    &texts[start..end]
 }

@@ -120,6 +120,20 @@ impl DirectorySink {
 
 impl Sink for DirectorySink {
     fn create(&self, path: &str) -> Result<Box<dyn SinkFile>> {
+        let directory = self.directory.clone();
+        FilesSink { fs: &*self.fs, directory }.create(path)
+    }
+}
+
+/// A [`DirectorySink`] over a file system that is borrowed.
+#[derive(Debug)]
+pub(crate) struct FilesSink<'a> {
+    pub(crate) fs: &'a dyn Fs,
+    pub(crate) directory: PathBuf,
+}
+
+impl Sink for FilesSink<'_> {
+    fn create(&self, path: &str) -> Result<Box<dyn SinkFile>> {
         let path = self.directory.join(path);
         if let Some(parent) = path.parent() {
             self.fs.make_directory(parent).map_err(Error::io("make", parent))?;

@@ -238,7 +238,7 @@ pub(crate) fn write_again(
     meta.stats = block::meta::Stats::default();
     let mut writer = block::Writer::create(&Disk, home, meta, &symbols, &budget).unwrap();
     if name == "prom-segments" {
-        writer.set_segment_bytes_max(4096).unwrap();
+        writer.set_segment_bytes_max(4096);
     }
     if passes > 1 {
         writer.set_lists_bytes_max(4096);
@@ -260,7 +260,7 @@ pub(crate) fn write_again(
     home.join(meta.ulid.to_string())
 }
 
-fn same_file(got: &Path, want: &Path, name: &str) {
+pub(crate) fn same_file(got: &Path, want: &Path, name: &str) {
     let (got_bytes, want_bytes) = (std::fs::read(got).unwrap(), std::fs::read(want).unwrap());
     let differ = got_bytes.iter().zip(&want_bytes).position(|it| it.0 != it.1);
     assert_eq!(differ, None, "{name}: {} differs", want.display());

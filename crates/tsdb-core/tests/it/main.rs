@@ -17,3 +17,4 @@ mod golden_blocks;
 mod matchers;
 mod metas;
 mod promtool;
+mod streams;
