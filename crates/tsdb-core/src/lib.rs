@@ -9,6 +9,7 @@ pub mod chunk;
 pub mod codec;
 pub mod compact;
 pub mod db;
+pub mod dedup;
 pub mod error;
 pub mod fs;
 mod head;

@@ -14,6 +14,7 @@ mod engine_durable;
 mod engine_rules;
 mod engine_threads;
 mod golden_blocks;
+mod golden_dedup;
 mod matchers;
 mod metas;
 mod promtool;
