@@ -1,5 +1,7 @@
 //! What every store must do alike: one suite for all implementations and decorators.
 
+mod uploads;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
@@ -11,7 +13,7 @@ use futures_util::stream;
 
 use crate::digest::md5_hex;
 use crate::error::Error;
-use crate::store::{ListPage, ObjectMeta, ObjectStore, Result};
+use crate::store::{ListPage, ObjectMeta, ObjectStore, Result, SharedStore};
 
 /// Calls in flight while many objects are written or removed.
 const PARALLEL: usize = 16;
@@ -25,6 +27,8 @@ pub struct Scale {
     pub listed_objects: usize,
     /// Size of the large file in bytes; more than the store sends in one part.
     pub large_bytes: usize,
+    /// Size in bytes of the parts of streaming uploads; none where the store is to refuse them.
+    pub part_bytes: Option<usize>,
 }
 
 /// Runs the suite. The store should hold nothing under `conformance/`, and does not afterwards;
@@ -32,7 +36,9 @@ pub struct Scale {
 ///
 /// # Panics
 /// When the store does not keep the contract of [`ObjectStore`].
-pub async fn run(store: &dyn ObjectStore, scratch: &Path, scale: Scale) {
+pub async fn run(store: &SharedStore, scratch: &Path, scale: Scale) {
+    uploads::run(store, scale.part_bytes).await;
+    let store = &**store;
     single_objects(store).await;
     ranges(store).await;
     conditional_writes(store).await;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use crate::error::Error;
 use crate::operation::Operation;
 use crate::store::{ListPage, ObjectMeta, ObjectStore, PutOutcome, Result, SharedStore};
+use crate::upload::{Part, Upload, Whole};
 
 /// Which calls fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +66,14 @@ struct Plan {
 #[derive(Debug)]
 pub struct Faulty {
     inner: SharedStore,
-    plan: Mutex<Plan>,
+    plan: Arc<Mutex<Plan>>,
 }
 
 impl Faulty {
     /// The store without any fault yet.
     pub fn new(inner: SharedStore, seed: u64) -> Faulty {
         let plan = Plan { faults: Vec::new(), calls: 0, failed: 0, random: seed };
-        Faulty { inner, plan: Mutex::new(plan) }
+        Faulty { inner, plan: Arc::new(Mutex::new(plan)) }
     }
 
     /// Adds a fault; its count begins now.
@@ -100,15 +102,25 @@ impl Faulty {
         key: &str,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let fault = self.plan.lock().next(operation);
-        match fault {
-            None => call.await,
-            Some(fault) => {
-                if fault.moment == Moment::After {
-                    call.await?;
-                }
-                Err(injected(operation, key, fault.transient))
+        run(&self.plan, operation, key, call).await
+    }
+}
+
+/// Makes a call, or one that fails by the plan.
+async fn run<T>(
+    plan: &Mutex<Plan>,
+    operation: Operation,
+    key: &str,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let fault = plan.lock().next(operation);
+    match fault {
+        None => call.await,
+        Some(fault) => {
+            if fault.moment == Moment::After {
+                call.await?;
             }
+            Err(injected(operation, key, fault.transient))
         }
     }
 }
@@ -154,6 +166,28 @@ fn split_mix(state: &mut u64) -> u64 {
     value ^ (value >> 31)
 }
 
+/// An upload whose calls fail by the plan of its store.
+#[derive(Debug)]
+struct FaultyUpload {
+    inner: Box<dyn Upload>,
+    key: String,
+    plan: Arc<Mutex<Plan>>,
+}
+
+impl Upload for FaultyUpload {
+    fn put_part(&self, part: Part) -> BoxFuture<'_, Result<()>> {
+        Box::pin(run(&self.plan, Operation::Upload, &self.key, self.inner.put_part(part)))
+    }
+
+    fn finish<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<PutOutcome>> {
+        Box::pin(run(&self.plan, Operation::Upload, &self.key, self.inner.finish(whole)))
+    }
+
+    fn abort(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(run(&self.plan, Operation::AbortUploads, &self.key, self.inner.abort()))
+    }
+}
+
 impl ObjectStore for Faulty {
     fn name(&self) -> &str {
         self.inner.name()
@@ -186,6 +220,16 @@ impl ObjectStore for Faulty {
 
     fn put_file<'a>(&'a self, key: &'a str, path: &'a Path) -> BoxFuture<'a, Result<PutOutcome>> {
         Box::pin(self.run(Operation::Upload, key, self.inner.put_file(key, path)))
+    }
+
+    fn begin_upload<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        Box::pin(async move {
+            let begin = self.inner.begin_upload(key);
+            let inner = self.run(Operation::Upload, key, begin).await?;
+            let (key, plan) = (key.to_owned(), Arc::clone(&self.plan));
+            let upload: Box<dyn Upload> = Box::new(FaultyUpload { inner, key, plan });
+            Ok(upload)
+        })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {

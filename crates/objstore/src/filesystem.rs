@@ -5,6 +5,7 @@
 //! objects, and no block: Thanos passes over it.
 #![expect(clippy::disallowed_methods, reason = "the one file that puts a bucket on a disk")]
 
+mod upload;
 mod walk;
 
 use std::fs::{self, File, OpenOptions};
@@ -24,6 +25,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::key::{check_key, check_prefix};
 use crate::store::{ListPage, ObjectMeta, ObjectStore, PutOutcome, Result};
+use crate::upload::Upload;
 
 /// Where objects are while they are written; no part of the bucket.
 const TEMPORARY: &str = ".aion-tmp";
@@ -413,6 +415,14 @@ impl ObjectStore for FilesystemStore {
     fn put_file<'a>(&'a self, key: &'a str, path: &'a Path) -> BoxFuture<'a, Result<PutOutcome>> {
         let path = path.to_owned();
         self.run("upload", key, move |it, key| it.put_file(key, &path))
+    }
+
+    fn begin_upload<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        let shared = Arc::clone(&self.shared);
+        self.run("upload", key, move |_, key| {
+            let upload: Box<dyn Upload> = Box::new(upload::begin(shared, key)?);
+            Ok(upload)
+        })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {

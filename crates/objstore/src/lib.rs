@@ -2,8 +2,8 @@
 //!
 //! [`ObjectStore`] is narrow on purpose; S3, a directory and memory implement it, and retry,
 //! metering, prefix and fault injection are decorators of the same trait. One [`conformance`]
-//! suite runs on all. A daemon reads a [`Config`] and calls [`Config::open`], which puts the
-//! pieces together.
+//! suite runs on all. [`ObjectWriter`] streams an object into any of them. A daemon reads a
+//! [`Config`] and calls [`Config::open`], which puts the pieces together.
 
 pub mod config;
 pub mod conformance;
@@ -20,6 +20,7 @@ pub mod prefixed;
 pub mod retry;
 pub mod s3;
 pub mod store;
+pub mod upload;
 
 pub use crate::config::Config;
 pub use crate::digest::{md5_hex, md5_hex_of_file};
@@ -34,3 +35,4 @@ pub use crate::prefixed::Prefixed;
 pub use crate::retry::{Retry, RetryPolicy};
 pub use crate::s3::S3Store;
 pub use crate::store::{ListPage, ObjectMeta, ObjectStore, PutOutcome, SharedStore};
+pub use crate::upload::{ObjectWriter, Upload};

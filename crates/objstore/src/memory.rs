@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::path::Path;
+use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::digest::md5_hex;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::key::{check_key, check_prefix};
 use crate::store::{ListPage, ObjectMeta, ObjectStore, PutOutcome, Result};
+use crate::upload::{Part, Upload, Whole, check_whole};
 
 /// Entries in a page of a listing.
 const PAGE_ENTRIES_MAX: usize = 1000;
@@ -23,7 +25,7 @@ pub struct MemoryStore {
     name: String,
     environment: Environment,
     page_entries_max: usize,
-    objects: RwLock<BTreeMap<String, Object>>,
+    objects: Arc<RwLock<BTreeMap<String, Object>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ impl MemoryStore {
             name: name.to_owned(),
             environment,
             page_entries_max,
-            objects: RwLock::default(),
+            objects: Arc::default(),
         }
     }
 
@@ -60,20 +62,12 @@ impl MemoryStore {
 
     fn write(&self, key: &str, body: Bytes, only_if_absent: bool) -> Result<PutOutcome> {
         check_key(key)?;
-        let md5_hex = md5_hex(&body);
-        let outcome = PutOutcome {
-            size_bytes: body.len() as u64,
-            md5_hex: md5_hex.clone(),
-            etag: Some(md5_hex.clone()),
-            etag_is_md5: true,
-        };
-        let object = Object { body, modified_ms: self.environment.now_ms(), md5_hex };
+        let now_ms = self.environment.now_ms();
         let mut objects = self.objects.write();
         if only_if_absent && objects.contains_key(key) {
             return Err(Error::AlreadyExists { key: key.to_owned() });
         }
-        objects.insert(key.to_owned(), object);
-        Ok(outcome)
+        Ok(insert(&mut objects, key, body, now_ms))
     }
 
     fn object(&self, key: &str) -> Result<Object> {
@@ -106,6 +100,78 @@ impl MemoryStore {
             }
         }
         Ok(page)
+    }
+}
+
+/// Puts an object in its place, stamped with the given time.
+fn insert(
+    objects: &mut BTreeMap<String, Object>,
+    key: &str,
+    body: Bytes,
+    modified_ms: i64,
+) -> PutOutcome {
+    let md5_hex = md5_hex(&body);
+    let outcome = PutOutcome {
+        size_bytes: body.len() as u64,
+        md5_hex: md5_hex.clone(),
+        etag: Some(md5_hex.clone()),
+        etag_is_md5: true,
+    };
+    objects.insert(key.to_owned(), Object { body, modified_ms, md5_hex });
+    outcome
+}
+
+/// An object that is sent in parts.
+#[derive(Debug)]
+struct MemoryUpload {
+    key: String,
+    environment: Environment,
+    objects: Arc<RwLock<BTreeMap<String, Object>>>,
+    parts: Mutex<BTreeMap<u32, Part>>,
+    /// Set when the parts have become the object.
+    outcome: Mutex<Option<PutOutcome>>,
+}
+
+impl MemoryUpload {
+    fn join(&self, whole: &Whole) -> Result<PutOutcome> {
+        let mut outcome = self.outcome.lock();
+        if let Some(outcome) = &*outcome {
+            return Ok(outcome.clone());
+        }
+        let parts = self.parts.lock();
+        let mut body = BytesMut::new();
+        for part in parts.values() {
+            if part.offset_bytes != body.len() as u64 {
+                let at = part.offset_bytes;
+                let reason = format!("part {} at {at} follows {} bytes", part.number, body.len());
+                return Err(Error::invalid(&self.key, reason));
+            }
+            body.extend_from_slice(&part.body);
+        }
+        check_whole(&self.key, whole, (body.len() as u64, parts.len()))?;
+        let now_ms = self.environment.now_ms();
+        let done = insert(&mut self.objects.write(), &self.key, body.freeze(), now_ms);
+        Ok(outcome.insert(done).clone())
+    }
+}
+
+impl Upload for MemoryUpload {
+    fn put_part(&self, part: Part) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.parts.lock().insert(part.number, part);
+            Ok(())
+        })
+    }
+
+    fn finish<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<PutOutcome>> {
+        Box::pin(async move { self.join(whole) })
+    }
+
+    fn abort(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.parts.lock().clear();
+            Ok(())
+        })
     }
 }
 
@@ -175,6 +241,20 @@ impl ObjectStore for MemoryStore {
                 cause: format!("{}: {error}", path.display()).into(),
             })?;
             self.write(key, body.into(), false)
+        })
+    }
+
+    fn begin_upload<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        Box::pin(async move {
+            check_key(key)?;
+            let upload: Box<dyn Upload> = Box::new(MemoryUpload {
+                key: key.to_owned(),
+                environment: self.environment.clone(),
+                objects: Arc::clone(&self.objects),
+                parts: Mutex::default(),
+                outcome: Mutex::default(),
+            });
+            Ok(upload)
         })
     }
 

@@ -19,6 +19,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::operation::Operation;
 use crate::store::{ListPage, ObjectMeta, ObjectStore, PutOutcome, Result, SharedStore};
+use crate::upload::{Part, Upload, Whole};
 
 const DURATION_BUCKETS_SECONDS: [f64; 14] =
     [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0];
@@ -143,6 +144,12 @@ impl RetryCounters {
 #[derive(Debug)]
 pub struct Metered {
     inner: SharedStore,
+    meters: Meters,
+}
+
+/// The held handles of one bucket's metrics.
+#[derive(Clone, Debug)]
+struct Meters {
     environment: Environment,
     operations: [Counter; 7],
     failures: [Counter; 7],
@@ -155,17 +162,28 @@ impl Metered {
     /// The store with its calls counted in `metrics` and timed by the environment's clock.
     pub fn new(inner: SharedStore, environment: Environment, metrics: &Metrics) -> Metered {
         let bucket = inner.name().to_owned();
-        Metered {
+        let meters = Meters {
             environment,
             operations: handles(&metrics.operations, &bucket),
             failures: handles(&metrics.failures, &bucket),
             duration: handles(&metrics.duration, &bucket),
             transferred: handles(&metrics.transferred, &bucket),
             last_upload: metrics.last_upload.get_or_create_owned(&BucketLabels { bucket }),
-            inner,
-        }
+        };
+        Metered { inner, meters }
     }
 
+    async fn count<T>(
+        &self,
+        operation: Operation,
+        bytes_of: impl FnOnce(&T) -> Option<u64>,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.meters.count(operation, bytes_of, call).await
+    }
+}
+
+impl Meters {
     async fn count<T>(
         &self,
         operation: Operation,
@@ -193,6 +211,29 @@ impl Metered {
             }
         }
         result
+    }
+}
+
+/// An upload whose calls are counted one by one; the bytes are those of its parts.
+#[derive(Debug)]
+struct MeteredUpload {
+    inner: Box<dyn Upload>,
+    meters: Meters,
+}
+
+impl Upload for MeteredUpload {
+    fn put_part(&self, part: Part) -> BoxFuture<'_, Result<()>> {
+        let part_bytes = part.body.len() as u64;
+        let call = self.inner.put_part(part);
+        Box::pin(self.meters.count(Operation::Upload, move |()| Some(part_bytes), call))
+    }
+
+    fn finish<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<PutOutcome>> {
+        Box::pin(self.meters.count(Operation::Upload, no_bytes, self.inner.finish(whole)))
+    }
+
+    fn abort(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.meters.count(Operation::AbortUploads, no_bytes, self.inner.abort()))
     }
 }
 
@@ -241,6 +282,16 @@ impl ObjectStore for Metered {
 
     fn put_file<'a>(&'a self, key: &'a str, path: &'a Path) -> BoxFuture<'a, Result<PutOutcome>> {
         Box::pin(self.count(Operation::Upload, sent_bytes, self.inner.put_file(key, path)))
+    }
+
+    fn begin_upload<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        Box::pin(async move {
+            let begin = self.inner.begin_upload(key);
+            let inner = self.count(Operation::Upload, no_bytes, begin).await?;
+            let meters = self.meters.clone();
+            let upload: Box<dyn Upload> = Box::new(MeteredUpload { inner, meters });
+            Ok(upload)
+        })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use crate::error::Error;
 use crate::key::{check_key, check_prefix};
 use crate::store::{ListPage, ObjectMeta, ObjectStore, PutOutcome, Result, SharedStore};
+use crate::upload::Upload;
 
 /// Puts a prefix in front of every key, as Thanos' `prefix` setting does. Errors name whole keys.
 #[derive(Debug)]
@@ -96,6 +97,10 @@ impl ObjectStore for Prefixed {
 
     fn put_file<'a>(&'a self, key: &'a str, path: &'a Path) -> BoxFuture<'a, Result<PutOutcome>> {
         Box::pin(async move { self.inner.put_file(&self.full(key)?, path).await })
+    }
+
+    fn begin_upload<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        Box::pin(async move { self.inner.begin_upload(&self.full(key)?).await })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {

@@ -14,6 +14,7 @@ use crate::environment::Environment;
 use crate::metered::{Metrics, RetryCounters};
 use crate::operation::Operation;
 use crate::store::{ListPage, ObjectMeta, ObjectStore, PutOutcome, Result, SharedStore};
+use crate::upload::{Part, Upload, Whole};
 
 /// How often, how long and with which pauses a call is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +137,28 @@ impl Retry {
     }
 }
 
+/// An upload whose parts are tried again one by one.
+#[derive(Debug)]
+struct RetryUpload {
+    inner: Box<dyn Upload>,
+    retrier: Retrier,
+}
+
+impl Upload for RetryUpload {
+    fn put_part(&self, part: Part) -> BoxFuture<'_, Result<()>> {
+        let call = move |_| self.inner.put_part(part.clone());
+        Box::pin(self.retrier.run(Operation::Upload, call))
+    }
+
+    fn finish<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<PutOutcome>> {
+        Box::pin(self.retrier.run(Operation::Upload, move |_| self.inner.finish(whole)))
+    }
+
+    fn abort(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.retrier.run(Operation::AbortUploads, move |_| self.inner.abort()))
+    }
+}
+
 impl ObjectStore for Retry {
     fn name(&self) -> &str {
         self.inner.name()
@@ -174,6 +197,16 @@ impl ObjectStore for Retry {
 
     fn put_file<'a>(&'a self, key: &'a str, path: &'a Path) -> BoxFuture<'a, Result<PutOutcome>> {
         Box::pin(self.retrier.run(Operation::Upload, move |_| self.inner.put_file(key, path)))
+    }
+
+    fn begin_upload<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        Box::pin(async move {
+            let begin = || self.inner.begin_upload(key);
+            let inner = self.retrier.run(Operation::Upload, move |_| begin()).await?;
+            let upload: Box<dyn Upload> =
+                Box::new(RetryUpload { inner, retrier: self.retrier.clone() });
+            Ok(upload)
+        })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {

@@ -7,10 +7,12 @@ mod body;
 mod client;
 mod failure;
 mod multipart;
+mod parts;
 
 use std::future::Future;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -33,6 +35,7 @@ use crate::retry::{Retrier, RetryPolicy};
 use crate::s3::body::Section;
 use crate::s3::client::EncryptionHeaders;
 use crate::store::{ListPage, ObjectMeta, ObjectStore, PutOutcome, Result};
+use crate::upload::Upload;
 
 /// The slowest upload that is waited for; below it a request counts as stuck.
 const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
@@ -44,6 +47,12 @@ const SINGLE_PUT_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
 /// A bucket behind an S3 API.
 #[derive(Debug)]
 pub struct S3Store {
+    bucket: Arc<Bucket>,
+}
+
+/// What the store shares with its uploads.
+#[derive(Debug)]
+struct Bucket {
     client: Client,
     config: S3Config,
     encryption: EncryptionHeaders,
@@ -64,15 +73,18 @@ impl S3Store {
         metrics: &Metrics,
     ) -> Result<S3Store> {
         let requests = config.http.connections_max.unwrap_or(REQUESTS_MAX);
-        Ok(S3Store {
+        let bucket = Arc::new(Bucket {
             client: client::connect(config).await?,
             encryption: EncryptionHeaders::new(&config.encryption),
             retrier: Retrier::new(policy, environment, metrics.retries(&config.bucket)),
             requests: Semaphore::new(requests.min(Semaphore::MAX_PERMITS)),
             config: config.clone(),
-        })
+        });
+        Ok(S3Store { bucket })
     }
+}
 
+impl Bucket {
     /// Waits until another request may be in flight; held until its answer was read.
     async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
@@ -308,7 +320,7 @@ fn is_md5_text(etag: &str) -> bool {
 
 impl ObjectStore for S3Store {
     fn name(&self) -> &str {
-        &self.config.bucket
+        &self.bucket.config.bucket
     }
 
     fn list<'a>(
@@ -317,36 +329,40 @@ impl ObjectStore for S3Store {
         delimiter: bool,
         page: Option<String>,
     ) -> BoxFuture<'a, Result<ListPage>> {
-        Box::pin(self.list_page(prefix, delimiter, page))
+        Box::pin(self.bucket.list_page(prefix, delimiter, page))
     }
 
     fn get<'a>(&'a self, key: &'a str, size_max_bytes: u64) -> BoxFuture<'a, Result<Bytes>> {
-        Box::pin(self.fetch(key, None, size_max_bytes))
+        Box::pin(self.bucket.fetch(key, None, size_max_bytes))
     }
 
     fn get_range<'a>(&'a self, key: &'a str, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
         let size_max = range.end.saturating_sub(range.start);
-        Box::pin(self.fetch(key, Some(range), size_max))
+        Box::pin(self.bucket.fetch(key, Some(range), size_max))
     }
 
     fn put<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<PutOutcome>> {
-        Box::pin(self.put_bytes(key, body, false))
+        Box::pin(self.bucket.put_bytes(key, body, false))
     }
 
     fn put_if_absent<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<PutOutcome>> {
-        Box::pin(self.put_bytes(key, body, true))
+        Box::pin(self.bucket.put_bytes(key, body, true))
     }
 
     fn put_file<'a>(&'a self, key: &'a str, path: &'a Path) -> BoxFuture<'a, Result<PutOutcome>> {
-        Box::pin(self.put_path(key, path))
+        Box::pin(self.bucket.put_path(key, path))
+    }
+
+    fn begin_upload<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        Box::pin(parts::begin(Arc::clone(&self.bucket), key))
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.delete_object(key))
+        Box::pin(self.bucket.delete_object(key))
     }
 
     fn head<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<ObjectMeta>> {
-        Box::pin(self.head_object(key))
+        Box::pin(self.bucket.head_object(key))
     }
 
     fn abort_stale_uploads<'a>(
@@ -354,6 +370,6 @@ impl ObjectStore for S3Store {
         prefix: &'a str,
         before_ms: i64,
     ) -> BoxFuture<'a, Result<usize>> {
-        Box::pin(multipart::abort_stale(self, prefix, before_ms))
+        Box::pin(multipart::abort_stale(&self.bucket, prefix, before_ms))
     }
 }

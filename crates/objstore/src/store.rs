@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::error::Error;
+use crate::upload::Upload;
 
 /// The result of every call.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -81,6 +82,10 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// Streams a local file into an object, in parts where it is large; memory stays bounded.
     fn put_file<'a>(&'a self, key: &'a str, path: &'a Path) -> BoxFuture<'a, Result<PutOutcome>>;
+
+    /// Begins an object that is sent in parts: see [`ObjectWriter`](crate::ObjectWriter), which
+    /// callers use.
+    fn begin_upload<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn Upload>>>;
 
     /// Removes an object; one that is absent is a success.
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>>;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use objstore::store::Result;
-use objstore::{ListPage, MemoryStore, ObjectMeta, ObjectStore, PutOutcome};
+use objstore::{ListPage, MemoryStore, ObjectMeta, ObjectStore, PutOutcome, Upload};
 
 #[derive(Debug)]
 pub(crate) struct Vanishing(Arc<MemoryStore>);
@@ -50,6 +50,10 @@ impl ObjectStore for Vanishing {
 
     fn put_file<'a>(&'a self, key: &'a str, path: &'a Path) -> BoxFuture<'a, Result<PutOutcome>> {
         self.0.put_file(key, path)
+    }
+
+    fn begin_upload<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Box<dyn Upload>>> {
+        self.0.begin_upload(key)
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<()>> {

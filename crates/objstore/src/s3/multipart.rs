@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use futures_util::stream::{self, Stream, TryStreamExt as _};
 use md5::{Digest as _, Md5};
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use super::body::Section;
-use super::{S3Store, is_md5_text, unquoted};
+use super::{Bucket, is_md5_text, unquoted};
 use crate::digest::{Md5Digest, hex};
 use crate::error::Error;
 use crate::key::check_prefix;
@@ -29,7 +30,7 @@ struct Part {
 }
 
 /// Uploads a file in parts; on failure nothing is left behind, if the store still answers.
-pub(super) async fn upload(store: &S3Store, key: &str, whole: Section) -> Result<PutOutcome> {
+pub(super) async fn upload(store: &Bucket, key: &str, whole: Section) -> Result<PutOutcome> {
     let size_bytes = whole.length;
     let retrier = &store.retrier;
     let upload_id = retrier.run(Operation::Upload, |_| create(store, key)).await?;
@@ -62,7 +63,7 @@ pub(super) async fn upload(store: &S3Store, key: &str, whole: Section) -> Result
 
 /// The parts of a file in order, each hashed when it is asked for.
 fn hashed_parts<'a>(
-    store: &S3Store,
+    store: &Bucket,
     key: &'a str,
     whole: Section,
     md5: Arc<Mutex<Md5>>,
@@ -84,7 +85,7 @@ fn hashed_parts<'a>(
     })
 }
 
-async fn create(store: &S3Store, key: &str) -> Result<String> {
+pub(super) async fn create(store: &Bucket, key: &str) -> Result<String> {
     let _permit = store.permit().await;
     let metadata = Some(&store.config.user_metadata).filter(|it| !it.is_empty());
     let request = store
@@ -108,7 +109,7 @@ async fn create(store: &S3Store, key: &str) -> Result<String> {
 }
 
 async fn send_with_retries(
-    store: &S3Store,
+    store: &Bucket,
     key: &str,
     upload_id: &str,
     part: Part,
@@ -117,25 +118,49 @@ async fn send_with_retries(
     store.retrier.run(Operation::Upload, move |_| send(store, key, upload_id, part)).await
 }
 
-async fn send(store: &S3Store, key: &str, upload_id: &str, part: &Part) -> Result<CompletedPart> {
+async fn send(store: &Bucket, key: &str, upload_id: &str, part: &Part) -> Result<CompletedPart> {
+    let outgoing = Outgoing {
+        number: part.number,
+        length: part.section.length,
+        digest: part.digest,
+        body: part.section.stream(key).await?,
+    };
+    send_part(store, key, upload_id, outgoing).await
+}
+
+/// A part on its way.
+pub(super) struct Outgoing {
+    pub(super) number: i32,
+    pub(super) length: u64,
+    pub(super) digest: Md5Digest,
+    pub(super) body: ByteStream,
+}
+
+/// Sends a part once, and compares its tag where that is defined to be its MD5.
+pub(super) async fn send_part(
+    store: &Bucket,
+    key: &str,
+    upload_id: &str,
+    part: Outgoing,
+) -> Result<CompletedPart> {
     let _permit = store.permit().await;
-    let length = part.section.length;
+    let Outgoing { number, length, digest, body } = part;
     let request = store
         .client
         .upload_part()
         .bucket(&store.config.bucket)
         .key(key)
         .upload_id(upload_id)
-        .part_number(part.number)
+        .part_number(number)
         .content_length(i64::try_from(length).unwrap_or(i64::MAX))
-        .body(part.section.stream(key).await?)
-        .set_content_md5(store.content_md5(part.digest))
+        .body(body)
+        .set_content_md5(store.content_md5(digest))
         .set_sse_customer_algorithm(store.encryption.customer_algorithm())
         .set_sse_customer_key(store.encryption.customer_key())
         .set_sse_customer_key_md5(store.encryption.customer_key_md5());
     let answer = store.send("upload", key, length, request.send()).await?;
     let etag = answer.e_tag.as_deref().map(unquoted);
-    let (sent, number) = (hex(&part.digest), part.number);
+    let sent = hex(&digest);
     if store.encryption.keeps_md5_tags()
         && let Some(stored) = etag.filter(|it| is_md5_text(it) && *it != sent)
     {
@@ -147,7 +172,7 @@ async fn send(store: &S3Store, key: &str, upload_id: &str, part: &Part) -> Resul
 
 /// Joins the parts; answers the entity tag.
 async fn complete(
-    store: &S3Store,
+    store: &Bucket,
     key: &str,
     upload_id: &str,
     (mut parts, size_bytes): (Vec<CompletedPart>, u64),
@@ -168,8 +193,8 @@ async fn complete(
     store.retrier.run(Operation::Upload, call).await
 }
 
-async fn complete_once(
-    store: &S3Store,
+pub(super) async fn complete_once(
+    store: &Bucket,
     key: &str,
     upload_id: &str,
     parts: CompletedMultipartUpload,
@@ -189,7 +214,7 @@ async fn complete_once(
     Ok(answer.e_tag.as_deref().map(unquoted))
 }
 
-async fn abort(store: &S3Store, key: &str, upload_id: &str) -> Result<()> {
+pub(super) async fn abort(store: &Bucket, key: &str, upload_id: &str) -> Result<()> {
     let _permit = store.permit().await;
     let request = store
         .client
@@ -205,7 +230,7 @@ async fn abort(store: &S3Store, key: &str, upload_id: &str) -> Result<()> {
 }
 
 /// Aborts the uploads under a prefix that were begun before a time and never finished.
-pub(super) async fn abort_stale(store: &S3Store, prefix: &str, before_ms: i64) -> Result<usize> {
+pub(super) async fn abort_stale(store: &Bucket, prefix: &str, before_ms: i64) -> Result<usize> {
     check_prefix(prefix)?;
     let mut aborted = 0;
     let mut markers: (Option<String>, Option<String>) = (None, None);

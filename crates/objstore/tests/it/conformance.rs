@@ -11,11 +11,11 @@ use objstore::{
 
 use crate::environment;
 
-const SCALE: Scale = Scale { listed_objects: 40, large_bytes: 3_000_000 };
+const SCALE: Scale = Scale { listed_objects: 40, large_bytes: 3_000_000, part_bytes: Some(70_000) };
 
-async fn check(store: impl ObjectStore) {
+async fn check(store: impl ObjectStore + 'static) {
     let scratch = tempfile::tempdir().unwrap();
-    conformance::run(&store, scratch.path(), SCALE).await;
+    conformance::run(&shared(store), scratch.path(), SCALE).await;
 }
 
 fn memory() -> MemoryStore {
@@ -56,7 +56,7 @@ async fn decorators_conform() {
     for inner in [shared(memory()), shared(filesystem(root.path()))] {
         let prefixed = Prefixed::wrap(inner, "/deep/down/").unwrap();
         let scratch = tempfile::tempdir().unwrap();
-        conformance::run(&*prefixed, scratch.path(), SCALE).await;
+        conformance::run(&prefixed, scratch.path(), SCALE).await;
     }
 }
 

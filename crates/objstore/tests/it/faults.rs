@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use objstore::faulty::{Fault, Moment, Trigger};
 use objstore::{
-    Environment, Error, Faulty, MemoryStore, Metrics, ObjectStore, Operation, Retry, RetryPolicy,
+    Environment, Error, Faulty, MemoryStore, Metrics, ObjectStore, ObjectWriter, Operation, Retry,
+    RetryPolicy,
 };
 use tokio::time::Instant;
 
@@ -90,6 +91,47 @@ async fn a_brown_out_is_ridden_out_without_a_storm() {
         assert_eq!(store.get(&key, 1).await.unwrap(), "x");
     }
     assert!(faulty.calls() <= 2_600, "{} calls for 2000", faulty.calls());
+}
+
+/// Parts are tried again one by one, also those that arrived and whose answer got lost; neither a
+/// byte more nor one less becomes visible.
+#[tokio::test(start_paused = true)]
+async fn a_streaming_upload_survives_failures_of_its_parts() {
+    let (faulty, store) = retrying(RetryPolicy::with_tries(12));
+    for moment in [Moment::Before, Moment::After] {
+        faulty.add(Fault { moment, ..Fault::new(Trigger::PerMille(150)) });
+    }
+    let store: objstore::SharedStore = Arc::new(store);
+    for length in [0, 999, 1_000, 1_001, 250_000] {
+        let body: Vec<u8> =
+            (0..length).map(|at: u32| at.to_le_bytes()[(at % 3) as usize]).collect();
+        let mut writer = ObjectWriter::new(Arc::clone(&store), "object").with_part_bytes(1_000);
+        for bytes in body.chunks(777) {
+            writer.write(bytes.to_vec().into()).await.unwrap();
+        }
+        let outcome = writer.finish().await.unwrap();
+        assert_eq!(outcome.size_bytes, u64::from(length));
+        assert_eq!(outcome.md5_hex, objstore::md5_hex(&body));
+        assert!(store.get("object", 1 << 20).await.unwrap() == body, "{length} bytes");
+    }
+    assert!(faulty.failed() > 50, "{} calls failed", faulty.failed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_upload_that_lost_a_part_is_no_object() {
+    let (faulty, store) = retrying(RetryPolicy::with_tries(2));
+    let store: objstore::SharedStore = Arc::new(store);
+    let mut writer = ObjectWriter::new(Arc::clone(&store), "object").with_part_bytes(10);
+    writer.write(vec![1; 25].into()).await.unwrap();
+    faulty.add(Fault { transient: false, ..Fault::new(Trigger::From(1)) });
+    let mut failed = false;
+    for _ in 0..9 {
+        failed |= writer.write(vec![2; 10].into()).await.is_err();
+    }
+    assert!(failed, "a part that is not stored fails the upload while it goes on");
+    faulty.heal();
+    assert!(!writer.finish().await.unwrap_err().is_transient());
+    assert!(store.get("object", 1_000).await.unwrap_err().is_not_found());
 }
 
 #[tokio::test]

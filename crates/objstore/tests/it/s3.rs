@@ -1,16 +1,21 @@
 //! The S3 store against a real server, and against none.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use objstore::config::{Backend, S3Config};
 use objstore::conformance::{self, Scale};
 use objstore::{
-    Config, Environment, Error, Metrics, ObjectStore, RetryPolicy, S3Store, SharedStore,
+    Config, Environment, Error, Metrics, ObjectStore, ObjectWriter, RetryPolicy, S3Store,
+    SharedStore,
 };
 use testkit::weed::Weed;
 
 use crate::environment;
 
 /// More objects than a listing's page, and a file of several parts, the last one short.
-const SCALE: Scale = Scale { listed_objects: 1_005, large_bytes: 11_000_001 };
+const SCALE: Scale =
+    Scale { listed_objects: 1_005, large_bytes: 11_000_001, part_bytes: Some(5 * 1024 * 1024) };
 
 fn s3(yaml: &str) -> S3Config {
     match Config::parse(yaml).unwrap().backend {
@@ -24,6 +29,10 @@ async fn bare(yaml: &str) -> S3Store {
     S3Store::open(&s3(yaml), policy, environment(), &metrics).await.unwrap()
 }
 
+async fn shared(yaml: &str) -> SharedStore {
+    Arc::new(bare(yaml).await)
+}
+
 async fn decorated(yaml: &str, environment: &Environment) -> SharedStore {
     let config = Config::parse(yaml).unwrap();
     config.open(environment, &Metrics::unregistered()).await.unwrap()
@@ -35,17 +44,19 @@ async fn a_real_server_conforms() {
     let scratch = tempfile::tempdir().unwrap();
     let yaml = weed.objstore_yaml();
     let small_parts = format!("{yaml}  part_size: 5242880\n");
-    conformance::run(&bare(&small_parts).await, scratch.path(), SCALE).await;
+    conformance::run(&shared(&small_parts).await, scratch.path(), SCALE).await;
     what_a_configuration_opens_works(&format!("{small_parts}prefix: deep/down\n")).await;
     let old_listing = format!(
         "{yaml}  list_objects_version: v1\n  send_content_md5: false\n  disable_multipart: true\n"
     );
-    conformance::run(&bare(&old_listing).await, scratch.path(), SCALE).await;
+    let no_parts = Scale { part_bytes: None, ..SCALE };
+    conformance::run(&shared(&old_listing).await, scratch.path(), no_parts).await;
 
     wrong_keys_are_denied(&yaml).await;
     a_missing_bucket_is_named(&yaml).await;
     a_failed_upload_in_parts_leaves_nothing(&small_parts).await;
     an_interrupted_upload_in_parts_is_aborted_when_it_is_old(&small_parts).await;
+    a_dropped_streaming_upload_is_aborted(&small_parts).await;
 }
 
 async fn what_a_configuration_opens_works(yaml: &str) {
@@ -85,7 +96,7 @@ async fn a_failed_upload_in_parts_leaves_nothing(yaml: &str) {
     let store = bare(yaml).await;
     let upload = store.put_file("stale/file", &path);
     let shrink = async {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         file.set_len(1 << 20).unwrap();
     };
     let (uploaded, ()) = futures_util::future::join(upload, shrink).await;
@@ -107,7 +118,7 @@ async fn an_interrupted_upload_in_parts_is_aborted_when_it_is_old(yaml: &str) {
     let store = bare(yaml).await;
     let begin_ms = environment().now_ms();
     let upload = store.put_file("interrupted/file", &path);
-    let interrupted = tokio::time::timeout(std::time::Duration::from_millis(500), upload).await;
+    let interrupted = tokio::time::timeout(Duration::from_millis(500), upload).await;
     assert!(interrupted.is_err(), "a gibibyte is sent in more than half a second");
     // The server's times are in whole seconds.
     let (earlier_ms, later_ms) = (begin_ms - 5_000, begin_ms + 60_000);
@@ -115,6 +126,20 @@ async fn an_interrupted_upload_in_parts_is_aborted_when_it_is_old(yaml: &str) {
     assert_eq!(store.abort_stale_uploads("other/", later_ms).await.unwrap(), 0);
     assert_eq!(store.abort_stale_uploads("interrupted/", later_ms).await.unwrap(), 1);
     assert_eq!(store.abort_stale_uploads("interrupted/", later_ms).await.unwrap(), 0);
+}
+
+/// A writer that goes away takes its parts with it, a little later.
+async fn a_dropped_streaming_upload_is_aborted(yaml: &str) {
+    let store = shared(yaml).await;
+    let mut writer = ObjectWriter::new(Arc::clone(&store), "dropped/file");
+    for _ in 0..5 {
+        writer.write(vec![1; 8 << 20].into()).await.unwrap();
+    }
+    drop(writer);
+    let later_ms = environment().now_ms() + 60_000;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(store.abort_stale_uploads("dropped/", later_ms).await.unwrap(), 0);
+    assert!(store.head("dropped/file").await.unwrap_err().is_not_found());
 }
 
 #[tokio::test]

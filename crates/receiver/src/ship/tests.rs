@@ -72,6 +72,13 @@ impl ObjectStore for Forgetful {
         self.0.put_file(key, path)
     }
 
+    fn begin_upload<'a>(
+        &'a self,
+        key: &'a str,
+    ) -> BoxFuture<'a, objstore::store::Result<Box<dyn objstore::Upload>>> {
+        self.0.begin_upload(key)
+    }
+
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, objstore::store::Result<()>> {
         self.0.delete(key)
     }
