@@ -60,11 +60,12 @@ struct LocalFile {
 
 /// A file that is in the bucket now.
 #[derive(Clone, Debug)]
-struct Sent {
-    name: String,
-    size_bytes: u64,
+pub(crate) struct Sent {
+    /// Path in the block's directory, with `/`.
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
     /// The tag that the store answered, if it was sent now.
-    etag: Option<String>,
+    pub(crate) etag: Option<String>,
 }
 
 /// Uploads a block, unless its `meta.json` is in the bucket already. Every other file is verified
@@ -243,7 +244,11 @@ async fn tag_agrees(file: &LocalFile, stored: &StoredFile) -> Result<bool> {
 }
 
 /// Checks what was sent against a new listing.
-async fn verify_listed(store: &dyn ObjectStore, id: BlockId, sent: &[Sent]) -> Result<()> {
+pub(crate) async fn verify_listed(
+    store: &dyn ObjectStore,
+    id: BlockId,
+    sent: &[Sent],
+) -> Result<()> {
     let listed = layout::list_block(store, id).await?;
     for file in sent {
         let reason = match listed.iter().find(|it| it.path == file.name) {
@@ -266,24 +271,27 @@ async fn verify_listed(store: &dyn ObjectStore, id: BlockId, sent: &[Sent]) -> R
 /// Fills Thanos' section.
 fn complete(meta: &mut Meta, files: &[LocalFile], stamp: Stamp<'_>) {
     let labels = stamp.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let prefix = format!("{CHUNKS_DIRECTORY}/");
-    let segments = files.iter().filter_map(|it| it.name.strip_prefix(&prefix));
     meta.thanos.labels = labels.collect();
     stamp.source.clone_into(&mut meta.thanos.source);
-    meta.thanos.segment_files = segments.map(str::to_owned).collect();
-    let mut listed: Vec<MetaFile> = files
-        .iter()
-        .map(|it| MetaFile { rel_path: it.name.clone(), size_bytes: it.size_bytes, hash: None })
-        .collect();
-    // Its own size cannot be in it.
-    listed.push(MetaFile { rel_path: META_FILE.to_owned(), ..MetaFile::default() });
-    listed.sort_by(|a, b| a.rel_path.cmp(&b.rel_path));
-    meta.thanos.files = listed;
+    fill_files(meta, files.iter().map(|it| (&*it.name, it.size_bytes)));
     meta.thanos.upload_time = rfc3339(stamp.now_ms);
 }
 
+/// Fills the lists of files, which are sorted; `meta.json` is in them without its size.
+pub(crate) fn fill_files<'a>(meta: &mut Meta, files: impl Iterator<Item = (&'a str, u64)>) {
+    let mut listed: Vec<MetaFile> = files
+        .map(|(name, size_bytes)| MetaFile { rel_path: name.to_owned(), size_bytes, hash: None })
+        .collect();
+    listed.push(MetaFile { rel_path: META_FILE.to_owned(), ..MetaFile::default() });
+    listed.sort_by(|a, b| a.rel_path.cmp(&b.rel_path));
+    let prefix = format!("{CHUNKS_DIRECTORY}/");
+    let segments = listed.iter().filter_map(|it| it.rel_path.strip_prefix(&prefix));
+    meta.thanos.segment_files = segments.map(str::to_owned).collect();
+    meta.thanos.files = listed;
+}
+
 /// Writes the meta, and checks that it arrived.
-async fn send_meta(store: &dyn ObjectStore, meta: &Meta) -> Result<()> {
+pub(crate) async fn send_meta(store: &dyn ObjectStore, meta: &Meta) -> Result<()> {
     let key = layout::meta_key(meta.ulid);
     let outcome = store.put(&key, meta.encode().into()).await?;
     let stored = store.head(&key).await?;
@@ -296,6 +304,6 @@ async fn send_meta(store: &dyn ObjectStore, meta: &Meta) -> Result<()> {
 }
 
 /// A time as Go prints it in RFC 3339; times that no calendar has are the epoch.
-fn rfc3339(now_ms: i64) -> String {
+pub(crate) fn rfc3339(now_ms: i64) -> String {
     Timestamp::from_millisecond(now_ms).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }

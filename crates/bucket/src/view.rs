@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use model::BlockId;
+use model::{BlockId, Labels};
 use objstore::ObjectStore;
 use tsdb_core::block::meta::SIZE_MAX_BYTES;
 use tsdb_core::block::{CHUNKS_DIRECTORY, INDEX_FILE, META_FILE, Meta};
@@ -109,6 +109,21 @@ impl Snapshot {
     /// deletes or compacts must not do so otherwise.
     pub fn is_complete(&self) -> bool {
         !self.troubles.iter().any(|it| it.is_transient)
+    }
+
+    /// A visible block, other than the one asked for and not to be deleted, that was made of it:
+    /// with the same external labels, and with its id among the sources.
+    pub fn holder_of(&self, id: BlockId, labels: &Labels) -> Option<BlockId> {
+        let holds = |meta: &Meta| {
+            let theirs = meta.thanos.labels.iter().map(|(name, value)| (&**name, &**value));
+            meta.compaction.sources.contains(&id) && theirs.eq(labels.iter())
+        };
+        let mut others = self.blocks.iter().filter(|(other, block)| {
+            **other != id
+                && block.deletion.mark().is_none()
+                && block.state.meta().is_some_and(|it| holds(it))
+        });
+        others.next().map(|(id, _)| *id)
     }
 }
 

@@ -2,15 +2,16 @@
 //!
 //! A local block goes when it is older than the retention, was verified in the bucket, and an hour
 //! has passed since, so that every gateway has had time to load it. What was verified is kept in
-//! the file of Thanos' shipper: a block that it names and that is not in the bucket any more was
-//! compacted, and uploading it again would bring its samples back a second time.
+//! the file of Thanos' shipper: a block that it names and that is not in the bucket any more is
+//! looked for among the sources of other blocks, since a compacted one that is uploaded again would
+//! bring its samples back a second time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bucket::{LocalBlock, Stamp};
+use bucket::{LocalBlock, Snapshot, Stamp, View};
 use daemon::{Clock, Context, Tasks};
 use model::{BlockId, Tenant};
 use objstore::SharedStore;
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
+use tsdb_core::block::{META_FILE, Meta};
 use tsdb_core::db::Engine;
 use tsdb_core::fs::{Fs, SharedFs, read_whole, write_atomic};
 
@@ -56,7 +58,7 @@ pub(crate) struct Shipper {
     pub(crate) retention: Option<Duration>,
     /// Where blocking work is done.
     pub(crate) tasks: Tasks,
-    /// When this process saw a block whole in the bucket, or gone from it after it was shipped.
+    /// When this process saw a block whole in the bucket, or as a part of another one.
     pub(crate) verified: Mutex<BTreeMap<BlockId, i64>>,
 }
 
@@ -119,6 +121,7 @@ impl Shipper {
             false => self.read_state(tenant, &directory).await,
         };
         let Some(shipped) = shipped else { return false };
+        let mut in_bucket = None;
         for block in blocks {
             let id = block.id();
             let now_ms = self.clock.now_ms();
@@ -127,8 +130,11 @@ impl Shipper {
             let stamp =
                 Stamp { labels: &labels, source: "receive", now_ms, parallel: self.parallel };
             let done = match shipped.contains(&id) {
-                true => self.verify_shipped(store, id, local, stamp).await,
-                false => ship(store, id, local, stamp).await,
+                true => self.verify_shipped(store, local, stamp, &mut in_bucket).await,
+                false => {
+                    let uploaded = bucket::upload::upload_verified(&**store, local, stamp).await;
+                    uploaded.map(|it| it.is_new)
+                }
             };
             match done {
                 Ok(is_new) => {
@@ -149,24 +155,31 @@ impl Shipper {
         is_whole
     }
 
-    /// Looks at a block that was shipped by an earlier process.
+    /// Looks at a block that was shipped by an earlier process. It may be gone from the bucket
+    /// because a compaction put it into another block; otherwise it is uploaded again.
     async fn verify_shipped(
         &self,
         store: &SharedStore,
-        id: BlockId,
         local: LocalBlock<'_>,
         stamp: Stamp<'_>,
+        bucket: &mut Option<Snapshot>,
     ) -> bucket::Result<bool> {
-        match bucket::upload::verify(&**store, id).await {
-            Ok(Some(_)) => Ok(false),
-            Ok(None) => {
-                info!(block = %id, "shipped earlier and gone from the bucket: not uploaded again");
-                Ok(false)
+        let id = Meta::read(local.fs, &local.directory.join(META_FILE))?.ulid;
+        if let Ok(None) = bucket::upload::verify(&**store, id).await {
+            let snapshot = match bucket.take() {
+                Some(snapshot) => snapshot,
+                None => View::new(self.parallel).sync(&**store).await?,
+            };
+            let holder = snapshot.holder_of(id, stamp.labels);
+            *bucket = Some(snapshot);
+            if let Some(holder) = holder {
+                info!(block = %id, %holder, "shipped earlier, and part of another block now");
+                return Ok(false);
             }
-            // Its meta is of no use to anybody; the upload replaces it.
-            Err(bucket::Error::Corrupt { .. }) => ship(store, id, local, stamp).await,
-            Err(error) => Err(error),
+            warn!(block = %id, "shipped earlier and gone from the bucket: uploaded again");
         }
+        // Whatever else is wrong with it in the bucket, an upload mends it or says so.
+        Ok(bucket::upload::upload_verified(&**store, local, stamp).await?.is_new)
     }
 
     async fn abort_stale(&self, now_ms: i64) {
@@ -229,21 +242,6 @@ impl Shipper {
         };
         // This process knows; a later one would look for the blocks in the bucket again.
         warn!(%tenant, "{name}: {failure}");
-    }
-}
-
-/// Uploads a block and looks whether it is whole in the bucket, whoever put it there; answers
-/// whether this call did.
-async fn ship(
-    store: &SharedStore,
-    id: BlockId,
-    local: LocalBlock<'_>,
-    stamp: Stamp<'_>,
-) -> bucket::Result<bool> {
-    let uploaded = bucket::upload::upload(&**store, local, stamp).await?;
-    match bucket::upload::verify(&**store, id).await? {
-        Some(_) => Ok(uploaded.is_new),
-        None => Err(bucket::Error::Incomplete { id, missing: vec!["meta.json".to_owned()] }),
     }
 }
 

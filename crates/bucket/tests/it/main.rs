@@ -7,6 +7,7 @@ mod crash;
 mod deletion;
 mod filters;
 mod marks;
+mod remote;
 mod uploads;
 mod vanishing;
 mod views;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bucket::filter::{self, Filters};
 use bucket::marker::{self, DeletionMark};
-use bucket::{State, View, upload};
+use bucket::{State, View, layout, upload};
+use model::Labels;
 use objstore::faulty::{Fault, Trigger};
 use objstore::{Faulty, ObjectStore, Operation, SharedStore};
 use testkit::golden;
@@ -127,4 +128,30 @@ async fn blocks_of_the_real_programs_are_whole() {
     assert_eq!(snapshot.troubles, []);
     let loaded = snapshot.blocks.values().filter(|it| it.state.meta().is_some());
     assert_eq!(loaded.count(), names.len());
+}
+
+#[tokio::test]
+async fn a_block_that_is_part_of_another_one_is_found_there() {
+    let (scratch, store) = (tempfile::tempdir().unwrap(), Clock::at(NOW_MS).store());
+    let (directory, labels) = (local_block(&scratch, id(1)), labels());
+    let uploaded = upload::upload(&*store, block(&directory), stamp(&labels)).await.unwrap();
+    let mut whole = uploaded.meta;
+    whole.ulid = id(9);
+    whole.thanos.files.clear();
+    whole.compaction.sources = vec![id(1), id(2)];
+    for path in ["chunks/000001", "index"] {
+        store.put(&layout::key(id(9), path), "x".into()).await.unwrap();
+    }
+    store.put(&layout::meta_key(id(9)), whole.encode().into()).await.unwrap();
+    let found = async |number, labels: &Labels| {
+        View::new(4).sync(&*store).await.unwrap().holder_of(id(number), labels)
+    };
+    assert_eq!(found(1, &labels).await, Some(id(9)));
+    assert_eq!(found(2, &labels).await, Some(id(9)));
+    assert_eq!(found(3, &labels).await, None);
+    assert_eq!(found(9, &labels).await, None, "not in itself");
+    let other = Labels::from_pairs([("replica", "b"), ("tenant_id", "t")]).unwrap();
+    assert_eq!(found(2, &other).await, None);
+    marker::write(&*store, &DeletionMark::new(id(9), "", NOW_MS)).await.unwrap();
+    assert_eq!(found(2, &labels).await, None, "it is to be deleted");
 }

@@ -112,11 +112,12 @@ async fn a_block_counts_as_shipped_only_when_it_is_seen_in_the_bucket() {
     let labels = model::Labels::from_pairs([("receive", "r0")]).unwrap();
     let stamp = Stamp { labels: &labels, source: "receive", now_ms: START_MS, parallel: 1 };
     let forgetful: SharedStore = Arc::new(Forgetful(memory()));
-    let shipped = ship(&forgetful, block.id(), local, stamp).await;
-    assert!(matches!(shipped, Err(bucket::Error::Incomplete { .. })), "{shipped:?}");
+    let shipped = bucket::upload::upload_verified(&*forgetful, local, stamp).await;
+    assert!(matches!(shipped, Err(bucket::Error::Unverified { .. })), "{shipped:?}");
     let store: SharedStore = Arc::new(memory());
-    assert!(ship(&store, block.id(), local, stamp).await.unwrap());
-    assert!(!ship(&store, block.id(), local, stamp).await.unwrap());
+    let ship = async || bucket::upload::upload_verified(&*store, local, stamp).await.unwrap();
+    assert!(ship().await.is_new);
+    assert!(!ship().await.is_new);
 }
 
 #[test]
