@@ -10,6 +10,7 @@ pub mod codec;
 pub mod compact;
 pub mod db;
 pub mod dedup;
+pub mod downsample;
 pub mod error;
 pub mod fs;
 mod head;

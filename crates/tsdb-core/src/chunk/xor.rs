@@ -56,6 +56,13 @@ impl Appender {
         }
     }
 
+    /// Empties the chunk and keeps its memory, for who encodes one chunk after the other.
+    pub fn clear(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        *self = Appender { buffer, ..Appender::new() };
+    }
+
     /// An open chunk with the samples of an encoded one, as after a restart.
     ///
     /// # Errors

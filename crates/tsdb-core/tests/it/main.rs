@@ -5,6 +5,8 @@
 mod block_writing;
 mod chunks;
 mod damage;
+mod downsample;
+mod downsample_golden;
 mod engine;
 mod engine_budget;
 mod engine_crash;

@@ -1,0 +1,158 @@
+//! The inner loops: samples into windows.
+
+use model::Columns;
+
+use crate::downsample::level::FloatLevel;
+use crate::downsample::plan::{Step, float_of};
+
+/// What infinities make: the bits that Thanos' computations have on amd64, on every machine.
+pub(super) const COMPUTED_NAN: f64 = f64::from_bits(0xfff8_0000_0000_0000);
+
+/// Samples of one aggregate or of a raw series, in order of time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeline<'a> {
+    pub(super) times: &'a [i64],
+    pub(super) values: &'a [f64],
+}
+
+impl<'a> Timeline<'a> {
+    /// The first `count` samples and the others.
+    pub(super) fn split_at(self, count: usize) -> (Timeline<'a>, Timeline<'a>) {
+        let (times, later_times) = self.times.split_at(count);
+        let (values, later_values) = self.values.split_at(count);
+        let later = Timeline { times: later_times, values: later_values };
+        (Timeline { times, values }, later)
+    }
+}
+
+/// What one aggregate of a window becomes when several windows are put into one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fold {
+    Sum,
+    Min,
+    Max,
+}
+
+/// Calls `take` with the end of each window and its part of the samples, and answers the end of
+/// the last one. A window is never said to end after the last sample.
+///
+/// Times that go back (they cannot in a sound block) count to the window that is open.
+fn for_each_window<'a>(
+    samples: Timeline<'a>,
+    step: Step,
+    mut take: impl FnMut(i64, &'a [f64]),
+) -> i64 {
+    let Timeline { mut times, mut values } = samples;
+    let last_ms = times.last().copied().unwrap_or_default();
+    let is_sorted = times.is_sorted();
+    let (mut end_ms, mut guess) = (0, 1);
+    while let Some(first_ms) = times.first() {
+        end_ms = step.window_end_ms(*first_ms).min(last_ms);
+        // Windows hold about as many samples as their neighbours.
+        let mut size = if is_sorted { guess.clamp(1, times.len()) } else { 1 };
+        while size > 1 && times[size - 1] > end_ms {
+            size -= 1;
+        }
+        while size < times.len() && times[size] <= end_ms {
+            size += 1;
+        }
+        let (window, rest) = values.split_at(size);
+        take(end_ms, window);
+        (times, values, guess) = (&times[size..], rest, size);
+    }
+    end_ms
+}
+
+/// The running total of a counter that carries on over resets.
+#[derive(Clone, Copy, Debug, Default)]
+struct Total {
+    last: f64,
+    total: f64,
+}
+
+/// Aggregates a batch of raw samples, none of them NaN and at least one, to the end of `level`.
+pub(super) fn aggregate_raw(batch: Timeline<'_>, step: Step, level: &mut FloatLevel) {
+    let Some((first_ms, first)) = batch.times.first().zip(batch.values.first()) else { return };
+    let last = batch.values.last().copied().unwrap_or_default();
+    // The first sample sets the total; the kernel adds what comes after it.
+    let mut counter: Option<Total> = None;
+    let [count, sum, min, max, total] = &mut level.parts;
+    total.push_float(*first_ms, *first);
+    let end_ms = for_each_window(batch, step, |end_ms, values| {
+        let window = aggregate(values, &mut counter);
+        count.push_float(end_ms, float_of(values.len()));
+        sum.push_float(end_ms, settled(window.sum));
+        min.push_float(end_ms, window.min);
+        max.push_float(end_ms, window.max);
+        total.push_float(end_ms, settled(counter.unwrap_or_default().total));
+    });
+    // The last raw value, at a time that is there already: by it a reader of the next chunk sees
+    // whether the counter was reset in between.
+    total.push_float(end_ms, last);
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    sum: f64,
+    min: f64,
+    max: f64,
+}
+
+/// Sum, least and greatest of one window, and the total of the counter behind it. Plain additions
+/// in order: the bits are Thanos'.
+#[inline]
+fn aggregate(values: &[f64], counter: &mut Option<Total>) -> Window {
+    let mut window = Window { sum: 0.0, min: f64::MAX, max: f64::MIN };
+    let (mut state, skipped) = match (*counter, values.first()) {
+        (Some(state), _) => (state, 0),
+        (None, Some(first)) => {
+            window.take(*first);
+            (Total { last: *first, total: *first }, 1)
+        }
+        (None, None) => return window,
+    };
+    for &value in values.get(skipped..).unwrap_or_default() {
+        state.total += if value < state.last { value } else { value - state.last };
+        state.last = value;
+        window.take(value);
+    }
+    *counter = Some(state);
+    window
+}
+
+impl Window {
+    #[inline(always)]
+    fn take(&mut self, value: f64) {
+        self.sum += value;
+        self.min = if value < self.min { value } else { self.min };
+        self.max = if value > self.max { value } else { self.max };
+    }
+}
+
+/// A computed value with the one NaN that there is.
+#[inline(always)]
+fn settled(value: f64) -> f64 {
+    if value.is_nan() { COMPUTED_NAN } else { value }
+}
+
+/// Puts windows of one aggregate into longer ones, to the end of `out`.
+pub(super) fn fold_windows(samples: Timeline<'_>, step: Step, fold: Fold, out: &mut Columns) {
+    for_each_window(samples, step, |end_ms, values| {
+        let value = settled(match fold {
+            Fold::Sum => values.iter().fold(0.0, |sum, it| sum + it),
+            Fold::Min => values.iter().fold(f64::MAX, |min, it| if *it < min { *it } else { min }),
+            Fold::Max => values.iter().fold(f64::MIN, |max, it| if *it > max { *it } else { max }),
+        });
+        out.push_float(end_ms, value);
+    });
+}
+
+/// Puts the totals of a counter, resets applied, into windows, to the end of `out`; answers the
+/// end of the last window.
+pub(super) fn total_windows(samples: Timeline<'_>, step: Step, out: &mut Columns) -> i64 {
+    let mut counter: Option<Total> = None;
+    for_each_window(samples, step, |end_ms, values| {
+        aggregate(values, &mut counter);
+        out.push_float(end_ms, settled(counter.unwrap_or_default().total));
+    })
+}
