@@ -12,7 +12,7 @@ mod postings;
 mod raw_cache;
 pub(crate) mod select;
 mod series;
-mod sip_hash;
+pub(crate) mod sip_hash;
 pub(crate) mod symbols;
 mod tenants;
 

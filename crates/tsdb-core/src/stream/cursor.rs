@@ -141,17 +141,34 @@ impl SeriesCursor {
         self.frames.read(&self.entry.chunks, out)
     }
 
+    /// As [`SeriesCursor::read_chunks`], of chunks that were taken before the cursor moved on.
+    pub(crate) fn read_frames(&mut self, chunks: &[ChunkMeta], out: &mut Vec<Frame>) -> Result<()> {
+        self.frames.read(chunks, out)
+    }
+
+    /// Takes the chunks of the series away, in exchange for a used vector.
+    pub(crate) fn take_chunks(&mut self, chunks: &mut Vec<ChunkMeta>) {
+        std::mem::swap(&mut self.entry.chunks, chunks);
+        self.entry.chunks.clear();
+    }
+
+    /// The error of a label whose symbol is not there.
+    pub(crate) fn symbol_missing(&self) -> Error {
+        self.damage(self.at, "a label of the series before this place has no symbol".to_owned())
+    }
+
     /// Bytes of the index and of chunks that were passed so far.
     pub fn read_bytes(&self) -> u64 {
         self.at + self.frames.read_bytes()
     }
 
-    /// The error of damage that was found in the data of a chunk of this series.
-    pub fn chunk_damaged(&self, damage: Damage) -> Error {
-        let file = format!("{}/{}", self.block, crate::block::CHUNKS_DIRECTORY);
-        let labels = self.reference;
-        let reason = format!("{} (series {labels} of the index)", damage.reason);
-        let damage = Damage::new(damage.what, damage.offset, reason);
+    /// The error of damage in the data of a chunk, whose checksum was right; `reference` says
+    /// which chunk.
+    pub fn chunk_damaged(&self, reference: u64, damage: Damage) -> Error {
+        let place = ChunkMeta { reference, min_time_ms: 0, max_time_ms: 0 };
+        let file = self.frames.name(place.segment()).to_owned();
+        let reason = format!("{} (at {} of its data)", damage.reason, damage.offset);
+        let damage = Damage::new(damage.what, place.offset(), reason);
         Error::BlockDamaged { block: self.block, file, damage }
     }
 

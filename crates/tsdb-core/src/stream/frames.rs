@@ -23,6 +23,8 @@ pub struct Frame {
     pub min_time_ms: i64,
     /// Time of the last sample in ms, as the index says.
     pub max_time_ms: i64,
+    /// Where it lies in its block, as [`ChunkMeta::reference`].
+    pub reference: u64,
     bytes: Bytes,
     data_start: usize,
 }
@@ -82,6 +84,11 @@ impl FrameReader {
         }
     }
 
+    /// The name of a segment.
+    pub(crate) fn name(&self, segment: usize) -> &str {
+        self.segments.get(segment).map_or("chunks", |it| it.name())
+    }
+
     /// Bytes of all chunks read so far, with what is around them.
     pub(crate) fn read_bytes(&self) -> u64 {
         self.read_bytes
@@ -127,7 +134,8 @@ impl FrameReader {
         let raw = decode_frame(&bytes, offset).map_err(|it| window.damaged(it))?;
         let (encoding, data_start) = (raw.encoding, raw.data_start);
         let (min_time_ms, max_time_ms) = (chunk.min_time_ms, chunk.max_time_ms);
-        Ok(Frame { encoding, min_time_ms, max_time_ms, bytes, data_start })
+        let reference = chunk.reference;
+        Ok(Frame { encoding, min_time_ms, max_time_ms, reference, bytes, data_start })
     }
 
     /// The window over a segment, whose header is checked when it is begun.

@@ -59,6 +59,11 @@ impl Written {
         meta.thanos.files.clone_from(&self.files);
     }
 
+    /// Size of the index in bytes.
+    pub fn index_bytes(&self) -> u64 {
+        self.files.iter().find(|it| it.rel_path == INDEX_FILE).map_or(0, |it| it.size_bytes)
+    }
+
     /// Size of all files but the meta.json in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.files.iter().map(|it| it.size_bytes).sum()

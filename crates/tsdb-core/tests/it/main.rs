@@ -4,6 +4,7 @@
 
 mod block_writing;
 mod chunks;
+mod compaction;
 mod damage;
 mod downsample;
 mod downsample_golden;
