@@ -5,6 +5,8 @@
 //! first, where all but the last have bit 6 set. All of these are ASCII, so that the whole stays
 //! one valid `str` and no slice of it needs to be checked again.
 
+mod order;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -169,7 +171,7 @@ impl Ord for Labels {
         if Arc::ptr_eq(&self.0, &other.0) {
             return Ordering::Equal;
         }
-        self.iter().cmp(other.iter())
+        order::compare(&self.0, &other.0)
     }
 }
 
@@ -308,20 +310,24 @@ fn ascii(code: usize) -> char {
 }
 
 fn take_text<'a>(rest: &mut &'a str) -> &'a str {
-    let bytes = rest.as_bytes();
-    let (mut length, mut shift, mut at) = (0_usize, 0, 0);
+    let (length, at) = read_length(rest.as_bytes(), 0);
+    let (text, after) = rest[at..].split_at(length);
+    *rest = after;
+    text
+}
+
+/// The length that is written at `at`, and where its text begins.
+fn read_length(bytes: &[u8], mut at: usize) -> (usize, usize) {
+    let (mut length, mut shift) = (0_usize, 0);
     loop {
         let byte = usize::from(bytes[at]);
         at += 1;
         length |= (byte & 63) << shift;
         if byte < 64 {
-            break;
+            return (length, at);
         }
         shift += 6;
     }
-    let (text, after) = rest[at..].split_at(length);
-    *rest = after;
-    text
 }
 
 #[cfg(test)]
