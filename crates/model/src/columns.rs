@@ -54,12 +54,41 @@ impl Columns {
         }
     }
 
+    /// Appends a float sample with its start timestamp in ms; 0 means none.
+    pub fn push_float_since(&mut self, timestamp_ms: i64, value: f64, start_ms: i64) {
+        if start_ms != 0 {
+            self.start_timestamps_ms.resize(self.timestamps_ms.len(), 0);
+            self.start_timestamps_ms.push(start_ms);
+            self.timestamps_ms.push(timestamp_ms);
+            self.values.push(value);
+        } else {
+            self.push_float(timestamp_ms, value);
+        }
+    }
+
     /// Appends a histogram sample without a start timestamp.
     pub fn push_histogram(&mut self, timestamp_ms: i64, histogram: FloatHistogram) {
         self.histogram_timestamps_ms.push(timestamp_ms);
         self.histograms.push(histogram);
         if !self.histogram_start_timestamps_ms.is_empty() {
             self.histogram_start_timestamps_ms.push(0);
+        }
+    }
+
+    /// Appends a histogram sample with its start timestamp in ms; 0 means none.
+    pub fn push_histogram_since(
+        &mut self,
+        timestamp_ms: i64,
+        histogram: FloatHistogram,
+        start_ms: i64,
+    ) {
+        if start_ms != 0 {
+            self.histogram_start_timestamps_ms.resize(self.histogram_timestamps_ms.len(), 0);
+            self.histogram_start_timestamps_ms.push(start_ms);
+            self.histogram_timestamps_ms.push(timestamp_ms);
+            self.histograms.push(histogram);
+        } else {
+            self.push_histogram(timestamp_ms, histogram);
         }
     }
 

@@ -1,13 +1,19 @@
 //! Chunks: runs of samples of one series, encoded.
 
 pub mod aggregate;
+mod bits;
 pub mod cut;
+pub mod histogram;
+pub mod rewrite;
 pub mod series;
+mod starts;
 pub mod value;
 pub mod xor;
+pub mod xor2;
 
-use model::Columns;
+use model::{Columns, FloatHistogram, Histogram};
 
+pub use crate::chunk::rewrite::{Plain, retain, rewrite_plain};
 pub use crate::chunk::series::SeriesToChunks;
 pub use crate::chunk::value::{Timed, Value};
 use crate::error::Damage;
@@ -38,8 +44,9 @@ pub enum DecodeError {
     /// The data is damaged; what came before the damage was delivered.
     #[error(transparent)]
     Damaged(#[from] Damage),
-    /// The encoding is known but cannot be turned into columns.
-    #[error("chunks of encoding {0:?} cannot be decoded by this version")]
+    /// The encoding is known but holds no samples of its own: an aggregate chunk holds chunks, and
+    /// [`aggregate::split`] finds them.
+    #[error("a chunk of encoding {0:?} has no samples of its own: it must be split first")]
     Unsupported(Encoding),
 }
 
@@ -64,17 +71,22 @@ impl Encoding {
     }
 }
 
-/// Appends a chunk's samples to `columns`.
+/// Appends a chunk's samples to `columns`; integer histograms are widened to float counts.
 ///
 /// `data` is the chunk's data alone: without length, encoding byte and checksum.
 ///
 /// # Errors
 /// [`DecodeError`]; after damage the columns hold the samples before it, never an invented one.
 pub fn decode(encoding: Encoding, data: &[u8], columns: &mut Columns) -> Result<(), DecodeError> {
-    match encoding {
-        Encoding::Xor => Ok(xor::decode(data, columns)?),
-        other => Err(DecodeError::Unsupported(other)),
-    }
+    Ok(match encoding {
+        Encoding::Xor => xor::decode(data, columns),
+        Encoding::Xor2 => xor2::decode(data, columns),
+        Encoding::Histogram => histogram::decode::<Histogram>(data, false, columns),
+        Encoding::FloatHistogram => histogram::decode::<FloatHistogram>(data, false, columns),
+        Encoding::HistogramStart => histogram::decode::<Histogram>(data, true, columns),
+        Encoding::FloatHistogramStart => histogram::decode::<FloatHistogram>(data, true, columns),
+        Encoding::Aggregate => return Err(DecodeError::Unsupported(encoding)),
+    }?)
 }
 
 /// Appends a chunk's samples to `samples` as they are stored: integer histograms stay integer;
@@ -87,16 +99,43 @@ pub fn decode_values(
     data: &[u8],
     samples: &mut Vec<Timed>,
 ) -> Result<(), DecodeError> {
-    match encoding {
-        Encoding::Xor => {
+    Ok(match encoding {
+        Encoding::Xor | Encoding::Xor2 => {
             let mut columns = Columns::default();
-            let result = xor::decode(data, &mut columns);
+            let result = decode(encoding, data, &mut columns);
             let floats = columns.timestamps_ms.iter().zip(&columns.values);
             samples.extend(floats.map(|(at, value)| Timed::float(*at, *value)));
-            Ok(result?)
+            return result;
         }
-        other => Err(DecodeError::Unsupported(other)),
-    }
+        Encoding::Histogram => histogram::decode_values::<Histogram>(data, false, samples),
+        Encoding::FloatHistogram => {
+            histogram::decode_values::<FloatHistogram>(data, false, samples)
+        }
+        Encoding::HistogramStart => histogram::decode_values::<Histogram>(data, true, samples),
+        Encoding::FloatHistogramStart => {
+            histogram::decode_values::<FloatHistogram>(data, true, samples)
+        }
+        Encoding::Aggregate => return Err(DecodeError::Unsupported(encoding)),
+    }?)
+}
+
+/// The most bytes that a chunk's samples take in columns, by its first bytes; 0 when these are
+/// damaged, as nothing is decoded then.
+pub fn decoded_bytes_max(encoding: Encoding, data: &[u8]) -> usize {
+    let floats = || {
+        let count = sample_count(encoding, data).map_or(0, usize::from);
+        // A sample takes a bit or more.
+        count.min(8 * data.len()) * 3 * size_of::<i64>()
+    };
+    let bytes = match encoding {
+        Encoding::Xor | Encoding::Xor2 => return floats(),
+        Encoding::Histogram => histogram::decoded_bytes_max::<Histogram>(data, false),
+        Encoding::FloatHistogram => histogram::decoded_bytes_max::<FloatHistogram>(data, false),
+        Encoding::HistogramStart => histogram::decoded_bytes_max::<Histogram>(data, true),
+        Encoding::FloatHistogramStart => histogram::decoded_bytes_max::<FloatHistogram>(data, true),
+        Encoding::Aggregate => return 0,
+    };
+    bytes.unwrap_or(0)
 }
 
 /// Number of samples that a chunk declares, in every encoding but the aggregates'.

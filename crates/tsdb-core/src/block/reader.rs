@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use hashbrown::HashSet;
-use model::{Budget, Columns, Labels, Matcher, TimeRange};
+use model::{Budget, Labels, Matcher, TimeRange};
 
 use crate::block::segments::Segments;
 use crate::block::tombstones::Tombstones;
 use crate::block::writer::ChunkData;
 use crate::block::{INDEX_FILE, META_FILE, Meta, TOMBSTONES_FILE};
-use crate::chunk::{Encoding, xor};
+use crate::chunk::{self, DecodeError};
 use crate::error::{Damage, Error, Result};
 use crate::fs::Fs;
 use crate::index::lookup::Resolver;
@@ -120,8 +119,7 @@ impl Reader {
     /// The data of a series' chunks. Deleted samples are taken out.
     ///
     /// # Errors
-    /// When the disk fails, a chunk is damaged, or samples of a chunk are deleted whose encoding
-    /// cannot be written again.
+    /// When the disk fails, a chunk is damaged, or samples of an aggregate chunk are deleted.
     pub fn chunks(&self, series: &BlockSeries) -> Result<Vec<ChunkData>> {
         let read = self.segments.read(&series.chunks)?;
         let mut out = Vec::with_capacity(read.len());
@@ -206,29 +204,14 @@ impl Reader {
         if deleted.iter().any(|it| it.contains(min_time_ms) && it.contains(max_time_ms)) {
             return Ok(None);
         }
-        if chunk.encoding != Encoding::Xor {
-            let what = format!("deleted samples in a chunk of encoding {:?}", chunk.encoding);
-            return Err(Error::Unsupported { path: self.path.clone(), what });
-        }
-        let mut columns = Columns::default();
-        xor::decode(&chunk.data, &mut columns).map_err(|it| it.within(&self.path))?;
-        let mut appender = xor::Appender::new();
-        let (mut first_ms, mut last_ms) = (i64::MAX, i64::MIN);
-        for (&timestamp_ms, &value) in columns.timestamps_ms.iter().zip(&columns.values) {
-            if deleted.iter().any(|it| it.contains(timestamp_ms)) {
-                continue;
+        let is_left = |at: i64| !deleted.iter().any(|it| it.contains(at));
+        chunk::retain(chunk.encoding, &chunk.data, is_left).map_err(|error| match error {
+            DecodeError::Damaged(damage) => damage.within(&self.path),
+            DecodeError::Unsupported(_) => {
+                let what = "deleted samples in an aggregate chunk".to_owned();
+                Error::Unsupported { path: self.path.clone(), what }
             }
-            // No more samples go in than the chunk had, so there is room.
-            let _fits = appender.append(timestamp_ms, value);
-            first_ms = first_ms.min(timestamp_ms);
-            last_ms = last_ms.max(timestamp_ms);
-        }
-        Ok((!appender.is_empty()).then(|| ChunkData {
-            encoding: Encoding::Xor,
-            min_time_ms: first_ms,
-            max_time_ms: last_ms,
-            data: Bytes::from(appender.to_bytes()),
-        }))
+        })
     }
 }
 

@@ -5,12 +5,36 @@
 
 use std::ops::Range;
 
-use crate::chunk::Encoding;
+use model::Columns;
+
+use crate::chunk::value::Timed;
+use crate::chunk::{DecodeError, Encoding};
 use crate::codec::{Cursor, put_uvarint};
 use crate::error::Damage;
 
 /// How many aggregates there may be.
 pub const PARTS: usize = 5;
+
+/// One of the aggregates, in the order in which they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Aggregate {
+    /// Number of raw samples of each window.
+    Count,
+    /// Their sum.
+    Sum,
+    /// The least of them.
+    Min,
+    /// The greatest of them.
+    Max,
+    /// The counter that carries on over resets.
+    Counter,
+}
+
+impl Aggregate {
+    /// All of them, in order.
+    pub const ALL: [Aggregate; PARTS] =
+        [Aggregate::Count, Aggregate::Sum, Aggregate::Min, Aggregate::Max, Aggregate::Counter];
+}
 
 /// One aggregate inside of an aggregate chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +64,49 @@ impl Parts {
     /// Count, sum, min, max and counter: the order in which they are stored.
     pub fn in_order(&self) -> [Option<&Part>; PARTS] {
         [&self.count, &self.sum, &self.min, &self.max, &self.counter].map(Option::as_ref)
+    }
+
+    /// Encoding and data of one aggregate of the chunk that was split into these parts; `None` when
+    /// it is absent.
+    pub fn data<'a>(&self, data: &'a [u8], aggregate: Aggregate) -> Option<(Encoding, &'a [u8])> {
+        let part = match aggregate {
+            Aggregate::Count => &self.count,
+            Aggregate::Sum => &self.sum,
+            Aggregate::Min => &self.min,
+            Aggregate::Max => &self.max,
+            Aggregate::Counter => &self.counter,
+        };
+        let part = part.as_ref()?;
+        Some((part.encoding, data.get(part.range.clone()).unwrap_or_default()))
+    }
+
+    /// Appends the samples of one aggregate of the chunk that was split into these parts to
+    /// `columns`; false when it is absent.
+    ///
+    /// # Errors
+    /// As [`crate::chunk::decode`].
+    pub fn decode(
+        &self,
+        data: &[u8],
+        aggregate: Aggregate,
+        columns: &mut Columns,
+    ) -> Result<bool, DecodeError> {
+        let Some((encoding, data)) = self.data(data, aggregate) else { return Ok(false) };
+        crate::chunk::decode(encoding, data, columns).map(|()| true)
+    }
+
+    /// As [`Parts::decode`], to samples as they are stored.
+    ///
+    /// # Errors
+    /// As [`crate::chunk::decode_values`].
+    pub fn decode_values(
+        &self,
+        data: &[u8],
+        aggregate: Aggregate,
+        samples: &mut Vec<Timed>,
+    ) -> Result<bool, DecodeError> {
+        let Some((encoding, data)) = self.data(data, aggregate) else { return Ok(false) };
+        crate::chunk::decode_values(encoding, data, samples).map(|()| true)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use model::Columns;
 
+use crate::chunk::bits::{WrittenWindow, put, signed};
 use crate::codec::{Cursor, put_varint};
 use crate::error::Damage;
 
@@ -19,8 +20,6 @@ pub const SAMPLES_MAX: u16 = u16::MAX;
 const SAMPLE_REACH_BYTES: usize = 32;
 /// Bits that a peek shows at least, wherever in a byte it begins.
 const PEEK_BITS: u32 = 57;
-/// Marks that no window of significant bits was written yet.
-const NO_WINDOW: u8 = 0xff;
 
 /// An open chunk: takes samples at its end. Small enough to live inside a series.
 ///
@@ -36,8 +35,7 @@ pub struct Appender {
     sample_count: u16,
     /// How many bits of `pending` are filled, below 64.
     pending_bits: u8,
-    leading: u8,
-    trailing: u8,
+    window: WrittenWindow,
 }
 
 impl Appender {
@@ -51,8 +49,7 @@ impl Appender {
             value_bits: 0,
             sample_count: 0,
             pending_bits: 0,
-            leading: NO_WINDOW,
-            trailing: 0,
+            window: WrittenWindow::default(),
         }
     }
 
@@ -183,24 +180,8 @@ impl Appender {
             self.put(0, 1);
             return;
         }
-        // Five bits hold the leading zeros: more than 31 count as 31.
-        let leading = u8::try_from(difference.leading_zeros().min(31)).unwrap_or(31);
-        let trailing = u8::try_from(difference.trailing_zeros()).unwrap_or(63);
-        if self.leading != NO_WINDOW && leading >= self.leading && trailing >= self.trailing {
-            let width = 64 - self.leading - self.trailing;
-            self.put_flagged(0b10, 2, difference >> self.trailing, width);
-            return;
-        }
-        self.leading = leading;
-        self.trailing = trailing;
-        let width = 64 - leading - trailing;
-        // A width of 64 is written as 0 in its six bits; a difference always has some bits.
-        let flag = (0b11 << 11) | (u64::from(leading) << 6) | u64::from(width & 63);
-        self.put_flagged(flag, 13, difference >> trailing, width);
-    }
-
-    /// Writes a flag and what follows it, at once where both fit into a word.
-    fn put_flagged(&mut self, flag: u64, flag_width: u8, bits: u64, width: u8) {
+        let (flag, flag_width, bits, width) = self.window.fit(difference);
+        // At once where both fit into a word.
         if flag_width + width < 64 {
             self.put((flag << width) | bits, flag_width + width);
         } else {
@@ -211,17 +192,7 @@ impl Appender {
 
     /// Writes the lowest `width` bits (1 to 64); the bits above must be zero.
     fn put(&mut self, bits: u64, width: u8) {
-        let free = 64 - self.pending_bits;
-        if width < free {
-            self.pending |= bits << (free - width);
-            self.pending_bits += width;
-            return;
-        }
-        let over = width - free;
-        self.pending |= bits >> over;
-        self.buffer.extend_from_slice(&self.pending.to_be_bytes());
-        self.pending = bits.checked_shl(64 - u32::from(over)).unwrap_or(0);
-        self.pending_bits = over;
+        put((&mut self.buffer, &mut self.pending, &mut self.pending_bits), bits, width);
     }
 }
 
@@ -441,15 +412,6 @@ fn read(bytes: &[u8], position: usize, width: u32) -> u64 {
     let high = peek(bytes, position) >> 32;
     let low = peek(bytes, position + 32) >> (96 - width);
     (high << (width - 32)) | low
-}
-
-/// The number that `width` bits stand for, where the upper half of their range is negative; the
-/// border itself is positive.
-#[inline(always)]
-fn signed(bits: u64, width: u32) -> i64 {
-    let border = 1_i64 << (width - 1);
-    let value = bits.cast_signed();
-    if value > border { value - 2 * border } else { value }
 }
 
 #[inline(always)]

@@ -5,13 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Columns, Tenant};
+use model::Tenant;
 
 use crate::block::{ChunkData, Meta};
-use crate::chunk::Encoding;
-use crate::chunk::xor::{self, Appender};
+use crate::chunk::{self, DecodeError, Encoding};
 use crate::db::{Core, Engine};
-use crate::error::{Damage, Error, Result};
+use crate::error::{Error, Result};
 use crate::head::chunk_log::{self, ChunkFile, ClosedChunk};
 use crate::head::partition::CutSeries;
 
@@ -123,7 +122,10 @@ impl ChunkReading<'_> {
         }
         // It was filled when blocks were longer.
         let path = self.files[part].get(&chunk.file).map_or(Path::new(""), |it| it.path());
-        clip(&data, self.meta).map_err(|damage| damage.within(path))
+        chunk::retain(Encoding::Xor, &data, |at| self.meta.contains(at)).map_err(|it| match it {
+            DecodeError::Damaged(damage) => damage.within(path),
+            DecodeError::Unsupported(_) => Error::invalid(it.to_string()),
+        })
     }
 
     /// Fails the log when the log can make the chunk again: the rebuild does, and the window is
@@ -180,25 +182,4 @@ fn is_near(first: &Place, pair: &[Place]) -> bool {
     let is_same_file = (it.part, it.chunk.file) == (first.part, first.chunk.file);
     let gap = (it.chunk.offset as usize).saturating_sub(before.end());
     is_same_file && gap <= GAP_BYTES_MAX && it.end() - first.chunk.offset as usize <= RUN_BYTES_MAX
-}
-
-/// The samples of a chunk that lie in a block, as a chunk; none when none do.
-fn clip(data: &[u8], meta: &Meta) -> std::result::Result<Option<ChunkData>, Damage> {
-    let mut columns = Columns::default();
-    xor::decode(data, &mut columns)?;
-    let mut appender = Appender::new();
-    let (mut min_time_ms, mut max_time_ms) = (i64::MAX, i64::MIN);
-    for (timestamp_ms, value) in columns.timestamps_ms.iter().zip(&columns.values) {
-        // No more samples go in than the chunk had, so there is room.
-        if meta.contains(*timestamp_ms) && appender.append(*timestamp_ms, *value) {
-            min_time_ms = min_time_ms.min(*timestamp_ms);
-            max_time_ms = max_time_ms.max(*timestamp_ms);
-        }
-    }
-    Ok((!appender.is_empty()).then(|| ChunkData {
-        encoding: Encoding::Xor,
-        min_time_ms,
-        max_time_ms,
-        data: Bytes::from(appender.to_bytes()),
-    }))
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at files as others would")]
 
 mod block_writing;
+mod chunk_vectors;
 mod chunks;
 mod compaction;
 mod damage;
@@ -21,4 +22,5 @@ mod golden_dedup;
 mod matchers;
 mod metas;
 mod promtool;
+mod samples;
 mod streams;
