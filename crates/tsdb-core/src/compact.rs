@@ -19,6 +19,7 @@
 //! went to the sink is worth nothing. The meta.json is not written here: whoever publishes the
 //! block writes it last. Bytes are a function of the sources and the options alone.
 
+mod aggregates;
 pub mod balance;
 mod deleted;
 mod heads;

@@ -3,9 +3,14 @@
 use std::fmt;
 
 use crate::block::ChunkData;
-use crate::chunk::DecodeError;
+use crate::chunk::{self, DecodeError, Encoding};
 use crate::compact::Balance;
 use crate::error::Damage;
+
+/// How often a merge may hold samples at once: as they were and as they become.
+const COPIES: usize = 2;
+/// What the windows of an aggregate chunk take for each of its bytes, with room to spare.
+const AGGREGATE_FACTOR: usize = 64;
 
 /// A chunk of an overlapping run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +20,19 @@ pub struct RunChunk {
     /// The chunk; its encoding is one of those that are written (1 to 3 and 255), its deleted
     /// samples are gone already, its checksum was right.
     pub chunk: ChunkData,
+}
+
+impl RunChunk {
+    /// The most bytes of memory that the chunk takes when it is decoded, with its share of what
+    /// becomes of it.
+    pub fn merged_bytes(&self) -> usize {
+        let ChunkData { encoding, data, .. } = &self.chunk;
+        let decoded = match encoding {
+            Encoding::Aggregate => data.len().saturating_mul(AGGREGATE_FACTOR),
+            other => chunk::decoded_bytes_max(*other, data).saturating_mul(COPIES),
+        };
+        decoded.saturating_add(data.len())
+    }
 }
 
 /// A chunk of a run that cannot be decoded.
@@ -51,6 +69,13 @@ pub trait Merge: Send + fmt::Debug {
     /// means that only chunks that overlap are, at least in one timestamp; all others are copied.
     fn reach_ms(&self) -> i64 {
         0
+    }
+
+    /// The most bytes of memory that a run takes while it is merged, with what it becomes; charged
+    /// to the job's account before [`Merge::merge`] is called. Unless told otherwise, a merge is
+    /// thought to decode the whole run.
+    fn memory_bytes(&self, run: &[RunChunk]) -> usize {
+        run.iter().map(RunChunk::merged_bytes).fold(0, usize::saturating_add)
     }
 
     /// Appends to `out` what the chunks of a run become: in order of time, not overlapping,

@@ -7,7 +7,7 @@ use model::Columns;
 use crate::block::ChunkData;
 use crate::chunk::{self, DecodeError, Encoding, SeriesToChunks, Timed};
 use crate::compact::balance::EQUAL_TIME;
-use crate::compact::{Balance, Merge, RunChunk, RunError};
+use crate::compact::{Balance, Merge, RunChunk, RunError, aggregates};
 use crate::error::Damage;
 
 /// What Prometheus does where blocks overlap, and Thanos without a deduplication function: of
@@ -16,15 +16,21 @@ use crate::error::Damage;
 /// Only one chunk of each source is decoded at a time.
 #[derive(Debug, Default)]
 pub struct OneToOne {
+    resolution_ms: i64,
     floats: Lanes<Floats>,
     values: Lanes<Values>,
     encoder: SeriesToChunks,
 }
 
 impl OneToOne {
-    /// The merge, without samples yet.
+    /// The merge for raw blocks, without samples yet.
     pub fn new() -> OneToOne {
         OneToOne::default()
+    }
+
+    /// The merge for blocks of a resolution, where windows are merged as samples are.
+    pub fn at_resolution(resolution_ms: i64) -> OneToOne {
+        OneToOne { resolution_ms, ..OneToOne::default() }
     }
 }
 
@@ -33,12 +39,28 @@ impl Merge for OneToOne {
         "one-to-one"
     }
 
+    fn memory_bytes(&self, run: &[RunChunk]) -> usize {
+        if run.iter().any(|it| it.chunk.encoding == Encoding::Aggregate) {
+            return run.iter().map(RunChunk::merged_bytes).sum();
+        }
+        // One chunk of each source is decoded, but all that they become is held encoded.
+        let encoded: usize = run.iter().map(|it| 2 * it.chunk.data.len()).sum();
+        let largest = run.iter().map(RunChunk::merged_bytes).max().unwrap_or(0);
+        let sources = run.iter().map(|it| it.source).max().unwrap_or(0) + 1;
+        encoded.saturating_add(largest.saturating_mul(sources.min(run.len())))
+    }
+
     fn merge(
         &mut self,
         run: &[RunChunk],
         out: &mut Vec<ChunkData>,
         balance: &mut Balance,
     ) -> Result<(), RunError> {
+        if run.iter().any(|it| it.chunk.encoding == Encoding::Aggregate) {
+            let dropped = aggregates::merge(run, self.resolution_ms, out)?;
+            balance.drop_samples(EQUAL_TIME, dropped);
+            return Ok(());
+        }
         let all = |encoding| run.iter().all(|it| it.chunk.encoding == encoding);
         let dropped = if all(Encoding::Xor) {
             self.floats.merge(run, &mut self.encoder)?

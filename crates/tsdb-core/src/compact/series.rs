@@ -11,11 +11,6 @@ use crate::compact::{Balance, ChunkCounts, Merge, RunChunk, deleted};
 use crate::error::{Damage, Error, Result};
 use crate::stream::{BlockWriter, Frame};
 
-/// What a decoded float and its share of what becomes of it take.
-const FLOAT_BYTES: u64 = 64;
-/// What a decoded histogram takes for each byte of its chunk, at most.
-const HISTOGRAM_FACTOR: u64 = 64;
-
 /// Puts the chunks of a series together.
 #[derive(Debug)]
 pub(crate) struct Assembler<'m> {
@@ -178,37 +173,31 @@ impl<'m> Assembler<'m> {
         let count = chunk::counted_samples(frame.encoding, frame.data()).map_err(damaged)?;
         self.balance.in_samples += count;
         let span = model::TimeRange::new(frame.min_time_ms, frame.max_time_ms);
+        let plain = chunk::rewrite_plain(frame.encoding, frame.data());
+        let plain = plain.map_err(|it| damaged(deleted::damage_of(it)))?;
         let has_deletions = member.deleted.iter().any(|it| it.overlaps(span));
-        if matches!(
-            frame.encoding,
-            Encoding::Xor2 | Encoding::HistogramStart | Encoding::FloatHistogramStart
-        ) {
-            return Err(damaged(deleted::damage_of(chunk::DecodeError::Unsupported(
-                frame.encoding,
-            ))));
-        }
-        if !has_deletions {
+        if plain.is_none() && !has_deletions {
             self.pieces.push(Piece { source, reference, content: Content::Frame(frame) });
             return Ok(());
         }
-        let chunks = [frame.to_chunk()];
-        for chunk in chunks {
-            let left = match has_deletions {
-                true => deleted::without(&chunk, &member.deleted),
-                false => Ok(None),
-            };
-            let left = left.map_err(|it| damaged(deleted::damage_of(it)))?;
-            let chunks = match left {
-                None => vec![chunk],
-                Some(left) => {
-                    self.chunks.with_deletions += 1;
-                    self.balance.drop_samples(DELETED, left.deleted_samples);
-                    left.chunks
-                }
-            };
-            let content = chunks.into_iter().map(Content::Chunk);
-            self.pieces.extend(content.map(|content| Piece { source, reference, content }));
+        let mut left = match plain {
+            None => Some(frame.to_chunk()),
+            Some(plain) => {
+                self.chunks.made_plain += 1;
+                self.start_timestamps_dropped += plain.starts_dropped;
+                plain.chunk
+            }
+        };
+        if let Some(chunk) = left.as_ref().filter(|_| has_deletions) {
+            let without = deleted::without(chunk, &member.deleted);
+            if let Some(kept) = without.map_err(|it| damaged(deleted::damage_of(it)))? {
+                self.chunks.with_deletions += 1;
+                self.balance.drop_samples(DELETED, kept.deleted_samples);
+                left = kept.chunk;
+            }
         }
+        let content = left.map(Content::Chunk);
+        self.pieces.extend(content.map(|content| Piece { source, reference, content }));
         Ok(())
     }
 
@@ -223,7 +212,6 @@ impl<'m> Assembler<'m> {
         let pieces = &self.pieces[from..to];
         let Some(first) = pieces.first() else { return Ok(()) };
         let mut last = first;
-        let mut kept_bytes = 0;
         self.run.clear();
         for piece in pieces.get(1..).unwrap_or_default() {
             if piece.equals(last) {
@@ -234,10 +222,8 @@ impl<'m> Assembler<'m> {
                 continue;
             }
             if self.run.is_empty() {
-                kept_bytes += decoded_bytes(first);
                 self.run.push(first.to_run_chunk());
             }
-            kept_bytes += decoded_bytes(piece);
             self.run.push(piece.to_run_chunk());
             last = piece;
         }
@@ -249,7 +235,7 @@ impl<'m> Assembler<'m> {
             };
         }
         self.chunks.merged += self.run.len() as u64;
-        self.held.resize(usize::try_from(kept_bytes).unwrap_or(usize::MAX))?;
+        self.held.resize(self.merge.memory_bytes(&self.run))?;
         self.merged.clear();
         let result = self.merge.merge(&self.run, &mut self.merged, &mut self.balance);
         result.map_err(|it| {
@@ -278,18 +264,5 @@ impl<'m> Assembler<'m> {
             return Err(Error::invalid(text));
         }
         Ok(())
-    }
-}
-
-/// What a chunk and its share of what becomes of it may take in memory while it is merged.
-fn decoded_bytes(piece: &Piece) -> u64 {
-    let data_bytes = piece.data().len() as u64;
-    match piece.encoding() {
-        Encoding::Xor | Encoding::Xor2 => {
-            let count = chunk::sample_count(piece.encoding(), piece.data()).unwrap_or(0);
-            // A sample takes two bits or more.
-            u64::from(count).min(4 * data_bytes) * FLOAT_BYTES
-        }
-        _ => data_bytes * HISTOGRAM_FACTOR,
     }
 }

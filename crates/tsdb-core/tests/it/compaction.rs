@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use model::Budget;
+use model::{Budget, TimeRange};
 use testkit::golden;
-use tsdb_core::block::Meta;
+use tsdb_core::block::{self, Meta};
+use tsdb_core::chunk::{Encoding, Timed, decode_values};
 use tsdb_core::compact::{self, Ignored, OneToOne, Options, Report, Target, naming};
 use tsdb_core::fs::disk::Disk;
 use tsdb_core::stream::local::{DirectorySink, open_source};
@@ -44,6 +45,21 @@ pub(crate) fn compact(
     Ok((report, out))
 }
 
+/// The samples of a block, series by series.
+pub(crate) fn samples(path: &Path) -> Vec<(model::Labels, Vec<Timed>)> {
+    let block = block::Reader::open(&Disk, path, &Budget::unlimited()).unwrap();
+    let all = block.all(TimeRange::ALL, &Budget::unlimited()).unwrap();
+    all.map(|series| {
+        let series = series.unwrap();
+        let mut samples = Vec::new();
+        for chunk in block.chunks(&series).unwrap() {
+            decode_values(chunk.encoding, &chunk.data, &mut samples).unwrap();
+        }
+        (series.labels, samples)
+    })
+    .collect()
+}
+
 fn check_meta(got: &Meta, want: &Meta, name: &str) {
     assert_eq!(got.stats, want.stats, "{name}");
     assert_eq!(got.compaction, want.compaction, "{name}");
@@ -76,4 +92,77 @@ fn blocks_side_by_side_are_copied_as_prometheus_does() {
     let parents = [0, 1, 2].map(|it| parents[it].as_str());
     check_bytes("prom-compacted", &parents, None);
     check_bytes("prom-segments", &parents, Some(4096));
+}
+
+#[test]
+fn deleted_samples_are_gone_as_in_prometheus() {
+    check_bytes("prom-tombstones-applied", &["prom-tombstones"], None);
+}
+
+#[test]
+fn an_out_of_order_block_is_merged_as_prometheus_does() {
+    check_bytes("prom-ooo-merged", &["prom-ooo-inorder", "prom-ooo"], None);
+}
+
+#[test]
+fn replicas_are_merged_one_to_one_as_in_thanos() {
+    let parents = ["thanos-vertical-in-a", "thanos-vertical-in-b"];
+    check_bytes("thanos-vertical-out-one-to-one", &parents, None);
+}
+
+#[test]
+fn start_timestamps_are_left_out_and_counted() {
+    let Some(shared) = golden::shared_or_skip() else { return };
+    for (name, has_starts) in [("prom-xor2", true), ("prom-xor2-no-st", false)] {
+        let sources = sources(&shared, &[name]);
+        let home = tempfile::tempdir().unwrap();
+        let (report, out) = compact(&sources, home.path(), &Options::default()).unwrap();
+        let golden_path = shared.join("golden/blocks").join(name);
+        let (got, want) = (samples(&out), samples(&golden_path));
+        assert_eq!(format!("{got:?}"), format!("{want:?}"), "{name}");
+        assert!(report.chunks.made_plain > 0, "{name}");
+        let lines = golden::read_jsonl_gz(&golden_path.with_extension("expected.jsonl.gz"));
+        let starts: u64 = lines.iter().map(starts_in).sum();
+        assert_eq!(report.start_timestamps_dropped, starts, "{name}");
+        assert_eq!(starts > 0, has_starts, "{name}");
+        assert!(report.balance.dropped.is_empty(), "start timestamps are no samples");
+        assert_eq!(report.meta.unwrap().stats, sources[0].meta.stats, "{name}");
+        let block = block::Reader::open(&Disk, &out, &Budget::unlimited()).unwrap();
+        for series in block.all(TimeRange::ALL, &Budget::unlimited()).unwrap() {
+            for chunk in block.chunks(&series.unwrap()).unwrap() {
+                let plain = [Encoding::Xor, Encoding::Histogram, Encoding::FloatHistogram];
+                assert!(plain.contains(&chunk.encoding), "{name}");
+            }
+        }
+    }
+}
+
+/// How many samples of an expected series have a start timestamp.
+fn starts_in(line: &serde_json::Value) -> u64 {
+    let of_chunk = |chunk: &serde_json::Value| {
+        let floats = chunk["samples"].as_array().into_iter().flatten();
+        let floats = floats.filter(|it| it[2].as_i64().unwrap_or(0) != 0);
+        let histograms = chunk["histograms"].as_array().into_iter().flatten();
+        let histograms = histograms.filter(|it| it["st"].as_i64().unwrap_or(0) != 0);
+        (floats.count() + histograms.count()) as u64
+    };
+    line["chunks"].as_array().into_iter().flatten().map(of_chunk).sum()
+}
+
+#[test]
+fn any_single_block_comes_out_as_it_was() {
+    let Some(shared) = golden::shared_or_skip() else { return };
+    for name in ["thanos-raw-48h", "thanos-5m", "thanos-12d-1h", "prom-index-v1"] {
+        let sources = sources(&shared, &[name]);
+        let home = tempfile::tempdir().unwrap();
+        let (report, out) = compact(&sources, home.path(), &Options::default()).unwrap();
+        let golden_path = shared.join("golden/blocks").join(name);
+        same_file(&out.join("chunks/000001"), &golden_path.join("chunks/000001"), name);
+        if name != "prom-index-v1" {
+            same_file(&out.join("index"), &golden_path.join("index"), name);
+        }
+        let meta = report.meta.unwrap();
+        assert_eq!(meta.stats.num_samples, sources[0].meta.stats.num_samples, "{name}");
+        assert_eq!(meta.thanos.downsample, sources[0].meta.thanos.downsample, "{name}");
+    }
 }

@@ -6,6 +6,7 @@ mod block_writing;
 mod chunk_vectors;
 mod chunks;
 mod compaction;
+mod compaction_model;
 mod damage;
 mod downsample;
 mod downsample_golden;
