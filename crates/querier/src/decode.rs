@@ -4,25 +4,16 @@
 //! then by content): of two samples at the same time the first one counts. The result depends on
 //! the samples alone and not on who sent which chunk.
 
-use model::histogram::FloatHistogram;
+use model::histogram::{CounterResetHint, FloatHistogram};
 use model::{Columns, TimeRange};
 use storeapi::store::{AggrChunk, Chunk, ChunkEncoding};
-use tsdb_core::chunk::xor;
-
-use crate::histogram_times::{self, Counts};
-
-/// Bytes that a decoded sample takes.
-const SAMPLE_BYTES: usize = 16;
-/// Bytes that a histogram takes of which only the time and the sum are decoded.
-const HISTOGRAM_BYTES: usize = SAMPLE_BYTES + size_of::<FloatHistogram>();
+use tsdb_core::chunk::{self, Encoding};
 
 /// Decodes the chunks of series one after the other and keeps its memory.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     merged_timestamps_ms: Vec<i64>,
     merged_values: Vec<f64>,
-    /// Times and sums of the histograms that were met.
-    histograms: Vec<(i64, f64)>,
 }
 
 /// A chunk that could not be read whole.
@@ -32,17 +23,19 @@ pub(crate) struct Unreadable {
     pub(crate) why: String,
 }
 
-/// The most bytes that decoding these chunks takes, by the number of samples that each declares;
-/// a chunk cannot hold more samples than two bits each.
+/// The most bytes that decoding these chunks takes, by the first bytes of each.
 pub(crate) fn decoded_bytes_max(chunks: &[AggrChunk]) -> usize {
-    let bytes = |chunk: &AggrChunk| {
-        let Some(Chunk { data, encoding }) = &chunk.raw else { return 0 };
-        let declared = data.first_chunk().map_or(0, |it| usize::from(u16::from_be_bytes(*it)));
-        let count = declared.min(data.len().saturating_mul(4));
-        count * if *encoding == ChunkEncoding::Xor { SAMPLE_BYTES } else { HISTOGRAM_BYTES }
-    };
+    let raw = chunks.iter().filter_map(|it| it.raw.as_ref());
     // Twice: the columns and what is merged beside them.
-    2 * chunks.iter().map(bytes).sum::<usize>()
+    2 * raw.map(|it| chunk::decoded_bytes_max(encoding_of(it), &it.data)).sum::<usize>()
+}
+
+fn encoding_of(chunk: &Chunk) -> Encoding {
+    match chunk.encoding {
+        ChunkEncoding::Xor => Encoding::Xor,
+        ChunkEncoding::Histogram => Encoding::Histogram,
+        ChunkEncoding::FloatHistogram => Encoding::FloatHistogram,
+    }
 }
 
 impl Decoder {
@@ -54,7 +47,6 @@ impl Decoder {
         columns: &mut Columns,
     ) -> Vec<Unreadable> {
         columns.clear();
-        self.histograms.clear();
         let mut unreadable = Vec::new();
         for chunk in chunks {
             let span = TimeRange::new(chunk.min_time_ms, chunk.max_time_ms);
@@ -62,60 +54,29 @@ impl Decoder {
                 continue;
             }
             let result = match &chunk.raw {
-                Some(raw) => match raw.encoding {
-                    ChunkEncoding::Xor => self.floats(raw, columns),
-                    ChunkEncoding::Histogram => self.histograms(Counts::Integer, raw, range),
-                    ChunkEncoding::FloatHistogram => self.histograms(Counts::Float, raw, range),
-                },
+                Some(raw) => self.take(raw, columns),
                 None => Err("it holds aggregates of a downsampled block only".to_owned()),
             };
             if let Err(why) = result {
                 unreadable.push(Unreadable { range: span, why });
             }
         }
-        cut(columns, range);
-        self.show_histograms(columns);
+        join_histograms(columns);
+        cut(&mut columns.timestamps_ms, &mut columns.values, range);
+        cut(&mut columns.histogram_timestamps_ms, &mut columns.histograms, range);
         unreadable
     }
 
-    /// Collects when there is a native histogram in the range.
-    fn histograms(
-        &mut self,
-        counts: Counts,
-        chunk: &Chunk,
-        range: TimeRange,
-    ) -> Result<(), String> {
-        histogram_times::read(counts, &chunk.data, |time_ms, sum| {
-            if range.contains(time_ms) {
-                self.histograms.push((time_ms, sum));
-            }
-        })
-    }
-
-    /// Tells the engine when there are native histograms, whose content is not decoded: it refuses
-    /// the query when one of them is met by a window.
-    fn show_histograms(&mut self, columns: &mut Columns) {
-        self.histograms.sort_by_key(|(time_ms, _)| *time_ms);
-        self.histograms.dedup_by_key(|(time_ms, _)| *time_ms);
-        for (time_ms, sum) in &self.histograms {
-            columns.histogram_timestamps_ms.push(*time_ms);
-            columns.histograms.push(FloatHistogram { sum: *sum, ..FloatHistogram::default() });
-        }
-    }
-
-    fn floats(&mut self, chunk: &Chunk, columns: &mut Columns) -> Result<(), String> {
+    /// Appends the samples of a chunk; those that are not newer than the one before in the chunk
+    /// are left out.
+    fn take(&mut self, chunk: &Chunk, columns: &mut Columns) -> Result<(), String> {
         let before = columns.timestamps_ms.len();
-        let result = xor::decode(&chunk.data, columns).map_err(|error| error.to_string());
-        // A sample that breaks off in its middle has a time and no value.
-        let whole = columns.timestamps_ms.len().min(columns.values.len());
-        columns.timestamps_ms.truncate(whole);
-        columns.values.truncate(whole);
-        let result = result.and(if is_increasing(&columns.timestamps_ms[before..]) {
-            Ok(())
-        } else {
-            keep_increasing(columns, before);
-            Err("its times do not increase; samples out of order are left out".to_owned())
-        });
+        let histograms_before = columns.histogram_timestamps_ms.len();
+        let result = chunk::decode(encoding_of(chunk), &chunk.data, columns);
+        let floats = (&mut columns.timestamps_ms, &mut columns.values);
+        let are_floats_in_order = keep_increasing(floats, before);
+        let histograms = (&mut columns.histogram_timestamps_ms, &mut columns.histograms);
+        let is_in_order = keep_increasing(histograms, histograms_before) && are_floats_in_order;
         let follows = match (before.checked_sub(1), columns.timestamps_ms.get(before)) {
             (Some(last), Some(first)) => columns.timestamps_ms[last] < *first,
             _ => true,
@@ -123,7 +84,12 @@ impl Decoder {
         if !follows {
             self.merge(columns, before);
         }
-        result
+        result.map_err(|error| error.to_string())?;
+        if !is_in_order {
+            let why = "its times do not increase; samples out of order are left out";
+            return Err(why.to_owned());
+        }
+        Ok(())
     }
 
     /// Merges the samples from `middle` on into those before, which win where times are equal.
@@ -162,29 +128,53 @@ fn is_increasing(timestamps_ms: &[i64]) -> bool {
     timestamps_ms.is_sorted_by(|a, b| a < b)
 }
 
-/// Drops the samples from `from` on that are not newer than the one before.
-fn keep_increasing(columns: &mut Columns, from: usize) {
+/// Drops the samples from `from` on that are not newer than the one before; false when there were
+/// any.
+fn keep_increasing<T>((timestamps_ms, values): (&mut Vec<i64>, &mut Vec<T>), from: usize) -> bool {
+    if is_increasing(&timestamps_ms[from..]) {
+        return true;
+    }
     let mut kept = from;
-    for at in from..columns.timestamps_ms.len() {
-        let timestamp_ms = columns.timestamps_ms[at];
-        if kept == from || columns.timestamps_ms[kept - 1] < timestamp_ms {
-            columns.timestamps_ms[kept] = timestamp_ms;
-            columns.values[kept] = columns.values[at];
+    for at in from..timestamps_ms.len() {
+        if kept == from || timestamps_ms[kept - 1] < timestamps_ms[at] {
+            timestamps_ms[kept] = timestamps_ms[at];
+            values.swap(kept, at);
             kept += 1;
         }
     }
-    columns.timestamps_ms.truncate(kept);
-    columns.values.truncate(kept);
+    timestamps_ms.truncate(kept);
+    values.truncate(kept);
+    false
 }
 
-/// Cuts the float samples to the range.
-fn cut(columns: &mut Columns, range: TimeRange) {
-    let end = columns.timestamps_ms.partition_point(|it| *it <= range.end_ms);
-    columns.timestamps_ms.truncate(end);
-    columns.values.truncate(end);
-    let start = columns.timestamps_ms.partition_point(|it| *it < range.start_ms);
-    columns.timestamps_ms.drain(..start);
-    columns.values.drain(..start);
+/// Joins the histograms of chunks that overlap, by time; of two at the same time the first one
+/// counts.
+fn join_histograms(columns: &mut Columns) {
+    if is_increasing(&columns.histogram_timestamps_ms) {
+        return;
+    }
+    let times = std::mem::take(&mut columns.histogram_timestamps_ms);
+    let histograms = std::mem::take(&mut columns.histograms);
+    let mut joined: Vec<(i64, FloatHistogram)> = times.into_iter().zip(histograms).collect();
+    joined.sort_by_key(|it| it.0);
+    joined.dedup_by_key(|it| it.0);
+    for (_, histogram) in &mut joined {
+        // What a chunk says of a reset is about the histogram before in the chunk.
+        if histogram.counter_reset_hint != CounterResetHint::Gauge {
+            histogram.counter_reset_hint = CounterResetHint::Unknown;
+        }
+    }
+    (columns.histogram_timestamps_ms, columns.histograms) = joined.into_iter().unzip();
+}
+
+/// Cuts samples to the range.
+fn cut<T>(timestamps_ms: &mut Vec<i64>, values: &mut Vec<T>, range: TimeRange) {
+    let end = timestamps_ms.partition_point(|it| *it <= range.end_ms);
+    timestamps_ms.truncate(end);
+    values.truncate(end);
+    let start = timestamps_ms.partition_point(|it| *it < range.start_ms);
+    timestamps_ms.drain(..start);
+    values.drain(..start);
 }
 
 #[cfg(test)]
@@ -192,6 +182,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::{prop, proptest};
+
+    use model::Histogram;
+    use tsdb_core::chunk::histogram::{Appended, Appender};
+    use tsdb_core::chunk::xor;
 
     use super::*;
 
@@ -262,34 +256,54 @@ mod tests {
         assert_eq!(unreadable[0].range, TimeRange::new(10, 30));
     }
 
+    fn histogram_chunk(samples: &[(i64, u64)]) -> AggrChunk {
+        let mut appender = Appender::new();
+        for (timestamp_ms, count) in samples {
+            let histogram = Histogram { count: *count, zero_count: *count, ..Default::default() };
+            assert!(matches!(appender.append(None, *timestamp_ms, &histogram), Appended::InPlace));
+        }
+        let data = appender.to_bytes().into();
+        AggrChunk {
+            min_time_ms: samples[0].0,
+            max_time_ms: samples[samples.len() - 1].0,
+            raw: Some(Chunk { encoding: ChunkEncoding::Histogram, data }),
+            ..AggrChunk::default()
+        }
+    }
+
     #[test]
-    fn histograms_are_met_inside_of_the_range() {
-        // Three without buckets, at 10, 20 and 90 ms: each number is its bits with its prefix.
-        let bits = [
-            "0000000000000011 00000000", // 3 samples, no flags
-            "00000000 0 0 0",            // no width of the zero bucket, schema 0, no spans
-            "110001010 0 0",             // at 10 ms; no counts
-            "0000000000000000000000000000000000000000000000000000000000000000", // no sum
-            "110001010 0 0 0",           // 10 ms later, all else the same
-            "1110000111100 0 0 0",       // and 60 ms more than these later
-        ];
-        let bits: Vec<u8> = bits.concat().bytes().filter(|it| *it != b' ').collect();
-        let byte = |bits: &[u8]| {
-            bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | (bit - b'0') << (7 - at))
-        };
-        let data: Vec<u8> = bits.chunks(8).map(byte).collect();
-        let raw = Some(Chunk { encoding: ChunkEncoding::Histogram, data: data.into() });
-        let chunk = AggrChunk { min_time_ms: 10, max_time_ms: 90, raw, ..AggrChunk::default() };
-        let check = |start_ms, end_ms, expected: &[i64]| {
+    fn histograms_are_joined_by_time_and_cut_to_the_range() {
+        let chunks =
+            [histogram_chunk(&[(10, 1), (20, 2), (90, 9)]), histogram_chunk(&[(20, 5), (30, 6)])];
+        let check = |chunks: &[AggrChunk], start_ms, end_ms, expected: &[(i64, f64)]| {
             let mut columns = Columns::default();
             let range = TimeRange::new(start_ms, end_ms);
-            Decoder::default().decode(std::slice::from_ref(&chunk), range, &mut columns);
-            assert_eq!(columns.histogram_timestamps_ms, expected);
+            let unreadable = Decoder::default().decode(chunks, range, &mut columns);
+            assert_eq!(unreadable, []);
+            let counts = columns.histograms.iter().map(|it| it.count);
+            let times = columns.histogram_timestamps_ms.iter().copied();
+            assert_eq!(times.zip(counts).collect::<Vec<_>>(), expected);
+            columns.histograms
         };
-        check(0, 100, &[10, 20, 90]);
-        check(20, 100, &[20, 90]);
-        check(20, 30, &[20]);
-        check(30, 80, &[]);
-        check(91, 100, &[]);
+        check(&chunks[..1], 0, 100, &[(10, 1.0), (20, 2.0), (90, 9.0)]);
+        check(&chunks[..1], 20, 30, &[(20, 2.0)]);
+        check(&chunks[..1], 30, 80, &[]);
+        check(&chunks[..1], 91, 100, &[]);
+        let all = [(10, 1.0), (20, 2.0), (30, 6.0), (90, 9.0)];
+        let joined = check(&chunks, 0, 100, &all);
+        // Between 30 and 90 nothing is known, though the chunk of the latter says so.
+        assert!(joined.iter().all(|it| it.counter_reset_hint == CounterResetHint::Unknown));
+    }
+
+    #[test]
+    fn damaged_histograms_cost_only_what_comes_after_the_damage() {
+        let mut bad = histogram_chunk(&[(10, 1), (20, 2), (90, 9)]);
+        if let Some(raw) = &mut bad.raw {
+            raw.data.truncate(raw.data.len() - 1);
+        }
+        let mut columns = Columns::default();
+        let unreadable = Decoder::default().decode(&[bad], TimeRange::ALL, &mut columns);
+        assert_eq!(unreadable.len(), 1);
+        assert_eq!(columns.histogram_timestamps_ms, [10, 20]);
     }
 }

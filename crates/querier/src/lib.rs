@@ -6,7 +6,6 @@ mod config;
 mod decode;
 mod endpoints;
 mod fanout;
-mod histogram_times;
 mod json;
 mod limits;
 mod pool;

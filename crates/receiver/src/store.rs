@@ -21,7 +21,7 @@ use storeapi::store::{
     AggrChunk, Chunk, ChunkEncoding, SeriesFrame, SeriesFrames, Store, StoreSeries,
 };
 use tsdb_core::block::{BlockSeries, ChunkData};
-use tsdb_core::chunk::Encoding;
+use tsdb_core::chunk::{self, Encoding};
 use tsdb_core::db::{Engine, HeadChunk, HeadQuery, LocalBlock};
 
 use crate::config::Tenancy;
@@ -371,13 +371,16 @@ impl Answer {
             if !self.range.overlaps(TimeRange::new(min_time_ms, max_time_ms)) {
                 continue;
             }
-            let Some(encoding) = encoding_of(chunk.encoding) else {
-                let what = format!("chunks of encoding {:?}", chunk.encoding);
+            let stored = chunk.encoding;
+            let plain = chunk::to_plain(stored, chunk.data);
+            let Some((Some(encoding), data)) = plain.map(|it| (encoding_of(it.0), it.1)).ok()
+            else {
+                let what = format!("a chunk of encoding {stored:?} that cannot be sent");
                 let path = block.reader.path().to_owned();
                 self.damages.of_block(block, &tsdb_core::Error::Unsupported { path, what })?;
                 continue;
             };
-            let raw = Some(Chunk { encoding, data: chunk.data });
+            let raw = Some(Chunk { encoding, data });
             chunks.push(AggrChunk { min_time_ms, max_time_ms, raw, ..AggrChunk::default() });
         }
         Ok(())

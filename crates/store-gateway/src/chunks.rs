@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 use tsdb_core::Damage;
 use tsdb_core::block::segments::{decode_frame, frame_bytes};
-use tsdb_core::chunk::{Encoding, aggregate};
+use tsdb_core::chunk::{self, DecodeError, Encoding, aggregate};
 use tsdb_core::index::ChunkMeta;
 
 use crate::block::Block;
@@ -309,6 +309,10 @@ fn chunk_of(
 }
 
 fn sent(encoding: Encoding, data: Bytes, offset: u64) -> std::result::Result<Chunk, Damage> {
+    let (encoding, data) = chunk::to_plain(encoding, data).map_err(|error| match error {
+        DecodeError::Damaged(damage) => damage.shifted(offset),
+        other => Damage::new("chunk", offset, other.to_string()),
+    })?;
     let encoding = match encoding {
         Encoding::Xor => ChunkEncoding::Xor,
         Encoding::Histogram => ChunkEncoding::Histogram,

@@ -13,7 +13,7 @@ pub mod xor2;
 
 use model::{Columns, FloatHistogram, Histogram};
 
-pub use crate::chunk::rewrite::{Plain, retain, rewrite_plain};
+pub use crate::chunk::rewrite::{Plain, retain, rewrite_plain, to_plain};
 pub use crate::chunk::series::SeriesToChunks;
 pub use crate::chunk::value::{Timed, Value};
 use crate::error::Damage;

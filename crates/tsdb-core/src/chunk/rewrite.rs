@@ -36,6 +36,18 @@ pub fn rewrite_plain(encoding: Encoding, data: &[u8]) -> Result<Option<Plain>, D
     }))
 }
 
+/// A chunk in an encoding that every reader knows: as it is, or written again like
+/// [`rewrite_plain`] does.
+///
+/// # Errors
+/// When it has to be written again and is damaged.
+pub fn to_plain(encoding: Encoding, data: Bytes) -> Result<(Encoding, Bytes), DecodeError> {
+    let Some(plain) = rewrite_plain(encoding, &data)? else { return Ok((encoding, data)) };
+    // No samples are no samples in any encoding.
+    let none = (Encoding::Xor, Bytes::from_static(&[0, 0]));
+    Ok(plain.chunk.map_or(none, |it| (it.encoding, it.data)))
+}
+
 /// Writes a chunk again with the samples at times that `keep` accepts; `None` when it accepts
 /// none. The chunk is plain: start timestamps are left out.
 ///
