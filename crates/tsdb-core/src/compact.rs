@@ -21,7 +21,7 @@
 
 mod aggregates;
 pub mod balance;
-mod deleted;
+pub(crate) mod deleted;
 mod heads;
 pub mod merge;
 pub mod naming;

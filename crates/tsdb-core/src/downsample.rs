@@ -4,16 +4,22 @@
 //! either program reads and goes on with the blocks of the other; `docs/format/downsampling.md`
 //! has the rules, and the places where Thanos would lose windows and we keep them.
 
+pub mod block;
 mod clean;
 mod counter;
 mod encode;
 mod float_run;
 mod floats;
+mod histogram_level;
+mod histogram_run;
+mod histograms;
 mod level;
 mod plan;
+pub mod read;
 mod series;
 mod windows;
 
+pub use crate::downsample::block::{Made, Report, Target, downsample, meta_of};
 pub use crate::downsample::series::{Counts, Downsampled, Downsampler, SeriesError, Targets};
 
 /// Length of the windows of the first resolution.

@@ -8,15 +8,15 @@ use crate::error::Damage;
 
 /// What is left of a chunk.
 #[derive(Debug)]
-pub(super) struct Left {
+pub(crate) struct Left {
     /// None where every sample was deleted.
-    pub(super) chunk: Option<ChunkData>,
+    pub(crate) chunk: Option<ChunkData>,
     /// How many samples were deleted.
-    pub(super) deleted_samples: u64,
+    pub(crate) deleted_samples: u64,
 }
 
 /// The chunk without what lies in the deleted intervals; `None` when nothing of it does.
-pub(super) fn without(
+pub(crate) fn without(
     chunk: &ChunkData,
     deleted: &[TimeRange],
 ) -> Result<Option<Left>, DecodeError> {
@@ -38,7 +38,7 @@ pub(super) fn without(
 }
 
 /// The damage that kept a chunk from being decoded.
-pub(super) fn damage_of(error: DecodeError) -> Damage {
+pub(crate) fn damage_of(error: DecodeError) -> Damage {
     match error {
         DecodeError::Damaged(damage) => damage,
         other => Damage::new("chunk", 0, other.to_string()),

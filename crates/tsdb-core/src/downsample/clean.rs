@@ -55,3 +55,23 @@ fn clean_slowly(columns: &mut Columns, start: usize, rejected: &mut Rejected) ->
     columns.values.truncate(kept);
     Found { has_nan }
 }
+
+/// Cleans the histograms from `start` on, which are those of one chunk.
+pub(super) fn histograms(columns: &mut Columns, start: usize, rejected: &mut Rejected) {
+    let (mut kept, mut last_ms) = (start, 0);
+    for index in start..columns.histogram_timestamps_ms.len() {
+        let time_ms = columns.histogram_timestamps_ms[index];
+        if columns.histograms[index].is_stale() {
+            rejected.stale += 1;
+        } else if time_ms < last_ms {
+            rejected.backward += 1;
+        } else {
+            columns.histogram_timestamps_ms[kept] = time_ms;
+            columns.histograms.swap(kept, index);
+            last_ms = time_ms;
+            kept += 1;
+        }
+    }
+    columns.histogram_timestamps_ms.truncate(kept);
+    columns.histograms.truncate(kept);
+}

@@ -43,6 +43,11 @@ impl Walk {
         Seen::Nothing
     }
 
+    /// Tells that the series has a histogram at a time: the next float must be later.
+    pub(super) fn pass(&mut self, time_ms: i64) {
+        self.last = self.last.map(|(_, last)| (time_ms, last));
+    }
+
     /// The last raw value.
     pub(super) fn last_value(&self) -> Option<f64> {
         self.last.map(|it| it.1)

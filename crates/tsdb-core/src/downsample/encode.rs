@@ -3,18 +3,22 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use model::FloatHistogram;
 
 use crate::block::ChunkData;
 use crate::chunk::Encoding;
-use crate::chunk::xor::Appender;
+use crate::chunk::histogram::{Appended, Appender, ResetHeader};
+use crate::chunk::xor;
 use crate::codec::put_uvarint;
+use crate::downsample::histogram_level::Histograms;
+use crate::downsample::histograms::Windows;
 use crate::downsample::windows::Timeline;
 use crate::error::Damage;
 
 /// Aggregate chunks of one series being written. Reused from series to series.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
-    appender: Appender,
+    appender: xor::Appender,
     arena: Vec<u8>,
     chunks: Vec<Placed>,
     start: usize,
@@ -57,6 +61,62 @@ impl Encoder {
         Ok(())
     }
 
+    /// Writes the windows of a batch of histograms: one chunk, or more where a chunk of histograms
+    /// must end because the next one does not fit into it.
+    ///
+    /// # Errors
+    /// When there are more windows than a chunk can hold.
+    pub(super) fn histograms(&mut self, windows: &Windows) -> Result<(), Damage> {
+        let mut count = Timeline::of(&windows.count);
+        let mut sum = Histograms::of(&windows.sum);
+        let mut counter = Histograms::of(&windows.counter);
+        while !(count.times.is_empty() && sum.times.is_empty() && counter.times.is_empty()) {
+            let fits = [append(sum), append(counter)].map(|it| it.1);
+            // The first window that cannot be in this chunk any more.
+            let next_ms =
+                sum.times.get(fits[0]).into_iter().chain(counter.times.get(fits[1])).min();
+            let before = |times: &[i64], fit: usize| match next_ms {
+                Some(next_ms) => times.partition_point(|it| it < next_ms).min(fit),
+                None => times.len(),
+            };
+            let (counts, later_counts) = count.split_at(before(count.times, usize::MAX));
+            let (sums, later_sums) = sum.split_at(before(sum.times, fits[0]));
+            let (counters, later_counters) = counter.split_at(before(counter.times, fits[1]));
+            self.floats(counts)?;
+            self.part(append(sums).0);
+            self.absent();
+            self.absent();
+            self.part(append(counters).0);
+            let times = [counts.times, sums.times, counters.times].concat();
+            let (first_ms, last_ms) = (times.iter().min(), times.iter().max());
+            let (Some(first_ms), Some(last_ms)) = (first_ms, last_ms) else {
+                return Err(Damage::new("aggregate", 0, "windows out of order"));
+            };
+            self.end_chunk(*first_ms, *last_ms);
+            (count, sum, counter) = (later_counts, later_sums, later_counters);
+        }
+        Ok(())
+    }
+
+    /// Adds an aggregate that is a chunk of float histograms.
+    fn part(&mut self, chunk: Option<Appender<FloatHistogram>>) {
+        let Some(chunk) = chunk else { return self.absent() };
+        put_uvarint(&mut self.arena, chunk.size_bytes() as u64);
+        self.arena.push(Encoding::FloatHistogram.to_byte());
+        self.arena.extend_from_slice(&chunk.to_bytes());
+    }
+
+    /// Number of finished chunks.
+    pub(super) fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Data, first and last time of a finished chunk.
+    pub(super) fn chunk(&self, index: usize) -> (&[u8], i64, i64) {
+        let Some(placed) = self.chunks.get(index) else { return (&[], 0, 0) };
+        (&self.arena[placed.range.clone()], placed.min_time_ms, placed.max_time_ms)
+    }
+
     /// Says that the open chunk does not have the next aggregate.
     pub(super) fn absent(&mut self) {
         self.arena.push(0);
@@ -80,4 +140,20 @@ impl Encoder {
         }));
         self.clear();
     }
+}
+
+/// A chunk of the first histograms, and how many it took before one could not go into it.
+fn append(samples: Histograms<'_>) -> (Option<Appender<FloatHistogram>>, usize) {
+    let mut chunk = Appender::new();
+    for (index, (time_ms, histogram)) in samples.times.iter().zip(samples.values).enumerate() {
+        if let Appended::NewChunk(_) = chunk.append(None, *time_ms, histogram) {
+            return (Some(chunk), index);
+        }
+        if index == 0 && chunk.reset_header() == ResetHeader::Unknown {
+            // Every batch is a counter of its own; Thanos' writer says it like this.
+            chunk.set_reset_header(ResetHeader::NotReset);
+        }
+    }
+    let count = samples.times.len();
+    ((count > 0).then_some(chunk), count)
 }

@@ -56,7 +56,7 @@ impl FloatRun {
         encoder: Option<&mut Encoder>,
         rejected: &mut Rejected,
     ) -> Result<bool, Damage> {
-        let samples = Timeline { times: &self.raw.timestamps_ms, values: &self.raw.values };
+        let samples = Timeline::of(&self.raw);
         let before = self.fine.chunks().len();
         let step = Step::from_raw(FIVE_MINUTES_MS);
         let FloatRun { fine, scratch, .. } = self;

@@ -46,7 +46,7 @@ pub(super) fn from_raw(
             let numbers = batch.times.iter().zip(batch.values).filter(|it| !it.1.is_nan());
             numbers.for_each(|it| scratch.batch.push_float(*it.0, *it.1));
             nans += (batch.times.len() - scratch.batch.len()) as u64;
-            batch = Timeline { times: &scratch.batch.timestamps_ms, values: &scratch.batch.values };
+            batch = Timeline::of(&scratch.batch);
         }
         while !batch.times.is_empty() {
             let (chunk, rest) = batch.split_at(samples_of_a_chunk(batch.times, step));
@@ -143,7 +143,7 @@ fn fold_counter(samples: Timeline<'_>, step: Step, scratch: &mut Scratch, out: &
     // The first raw value stays the first.
     out.push_float(*first_ms, totals.values.first().copied().unwrap_or_default());
     let start = out.timestamps_ms.len();
-    let totals = Timeline { times: &totals.timestamps_ms, values: &totals.values };
+    let totals = Timeline::of(totals);
     let mut end_ms = total_windows(totals, step, out);
     if !nans_ms.is_empty() {
         insert_windows(nans_ms, start, step, out);

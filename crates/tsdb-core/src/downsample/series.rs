@@ -7,6 +7,8 @@ use crate::chunk::{self, DecodeError, Encoding, aggregate};
 use crate::downsample::clean::Rejected;
 use crate::downsample::encode::Encoder;
 use crate::downsample::float_run::FloatRun;
+use crate::downsample::histogram_level::is_float;
+use crate::downsample::histogram_run::HistogramRun;
 use crate::downsample::plan::whole;
 use crate::error::Damage;
 
@@ -61,6 +63,7 @@ pub struct SeriesError {
 pub struct Downsampler {
     targets: Targets,
     floats: FloatRun,
+    histograms: HistogramRun,
     fine: Encoder,
     coarse: Encoder,
     rejected: Rejected,
@@ -73,6 +76,7 @@ pub struct Downsampler {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Floats,
+    Histograms,
 }
 
 impl Downsampler {
@@ -81,6 +85,7 @@ impl Downsampler {
         Downsampler {
             targets,
             floats: FloatRun::default(),
+            histograms: HistogramRun::default(),
             fine: Encoder::default(),
             coarse: Encoder::default(),
             rejected: Rejected::default(),
@@ -143,6 +148,7 @@ impl Downsampler {
 
     fn begin(&mut self) {
         self.floats.clear();
+        self.histograms.clear();
         self.fine.clear();
         self.coarse.clear();
     }
@@ -150,16 +156,24 @@ impl Downsampler {
     fn take_raw(&mut self, kind: Kind, chunk: &ChunkData) -> Result<(), DecodeError> {
         self.counts.in_samples += match kind {
             Kind::Floats => self.floats.take_raw(chunk, &mut self.rejected)?,
+            Kind::Histograms => self.histograms.take_raw(chunk, &mut self.rejected)?,
         };
         Ok(())
     }
 
     /// Makes windows of the raw samples that wait; `windows` is the kind of those that wait.
-    fn end_raw(&mut self, raw: Option<Kind>, windows: &mut Option<Kind>) -> Result<(), Damage> {
+    fn end_raw(
+        &mut self,
+        raw: Option<Kind>,
+        windows: &mut Option<Kind>,
+    ) -> Result<(), DecodeError> {
         let Some(raw) = raw else { return Ok(()) };
-        let fine = self.targets.five_minutes.then_some(&mut self.fine);
         let made = match raw {
-            Kind::Floats => self.floats.end_raw(fine, &mut self.rejected)?,
+            Kind::Floats => {
+                let fine = self.targets.five_minutes.then_some(&mut self.fine);
+                self.floats.end_raw(fine, &mut self.rejected)?
+            }
+            Kind::Histograms => self.histograms.end_raw(&mut self.fine, &mut self.rejected)?,
         };
         if made {
             self.begin_windows(raw, windows)?;
@@ -178,12 +192,13 @@ impl Downsampler {
             }
             let kind = raw_kind(chunk.encoding)?;
             self.take_raw(kind, chunk)?;
-            return Ok(self.end_raw(Some(kind), windows)?);
+            return self.end_raw(Some(kind), windows);
         }
         let kind = windows_kind(&chunk.data)?;
         self.begin_windows(kind, windows)?;
         let samples = match kind {
             Kind::Floats => self.floats.take_windows(chunk)?,
+            Kind::Histograms => self.histograms.take_windows(chunk)?,
         };
         self.counts.in_samples += whole(samples);
         Ok(())
@@ -202,6 +217,7 @@ impl Downsampler {
         let coarse = self.targets.one_hour.then_some(&mut self.coarse);
         match windows {
             Some(Kind::Floats) => self.floats.end(coarse),
+            Some(Kind::Histograms) => self.histograms.end(coarse),
             None => Ok(()),
         }
     }
@@ -209,7 +225,9 @@ impl Downsampler {
     /// Hands out what was written, and counts it by reading it again.
     fn finish(&mut self, out: &mut Downsampled) -> Result<(), DecodeError> {
         let (fine, coarse) = (out.five_minutes.len(), out.one_hour.len());
-        self.fine.take(&mut out.five_minutes);
+        if self.targets.five_minutes {
+            self.fine.take(&mut out.five_minutes);
+        }
         self.coarse.take(&mut out.one_hour);
         for chunk in out.five_minutes.get(fine..).unwrap_or_default() {
             self.counts.five_minutes_samples += whole(counted(chunk, &mut self.written)?);
@@ -239,17 +257,26 @@ fn raw_kind(encoding: Encoding) -> Result<Kind, DecodeError> {
         Encoding::Aggregate => {
             Err(Damage::new("chunk", 0, "aggregates in a block of raw samples").into())
         }
-        other => Err(DecodeError::Unsupported(other)),
+        _ => Ok(Kind::Histograms),
     }
 }
 
-fn windows_kind(data: &[u8]) -> Result<Kind, DecodeError> {
+/// Counters tell, or sums where there is none; counts are floats of either kind.
+fn windows_kind(data: &[u8]) -> Result<Kind, Damage> {
     let parts = aggregate::split(data)?;
-    let _ = parts;
-    Ok(Kind::Floats)
+    let telling = parts.counter.or(parts.sum);
+    let is_floats = telling.is_none_or(|it| is_float(it.encoding));
+    Ok(if is_floats { Kind::Floats } else { Kind::Histograms })
 }
 
-/// The raw samples that an aggregate chunk says to stand for.
+/// The raw samples that an aggregate chunk says to stand for; none where it has no count.
+///
+/// # Errors
+/// When it is damaged.
+pub(super) fn counted_samples(chunk: &ChunkData) -> Result<u64, DecodeError> {
+    counted(chunk, &mut Columns::default()).map(whole)
+}
+
 fn counted(chunk: &ChunkData, columns: &mut Columns) -> Result<f64, DecodeError> {
     let Some(count) = aggregate::split(&chunk.data)?.count else { return Ok(0.0) };
     columns.clear();

@@ -16,6 +16,11 @@ pub(super) struct Timeline<'a> {
 }
 
 impl<'a> Timeline<'a> {
+    /// The floats of columns.
+    pub(super) fn of(columns: &'a Columns) -> Timeline<'a> {
+        Timeline { times: &columns.timestamps_ms, values: &columns.values }
+    }
+
     /// The first `count` samples and the others.
     pub(super) fn split_at(self, count: usize) -> (Timeline<'a>, Timeline<'a>) {
         let (times, later_times) = self.times.split_at(count);
@@ -37,12 +42,13 @@ pub(super) enum Fold {
 /// the last one. A window is never said to end after the last sample.
 ///
 /// Times that go back (they cannot in a sound block) count to the window that is open.
-fn for_each_window<'a>(
-    samples: Timeline<'a>,
+#[inline]
+pub(super) fn for_each_window<'a, T>(
+    mut times: &[i64],
+    mut values: &'a [T],
     step: Step,
-    mut take: impl FnMut(i64, &'a [f64]),
+    mut take: impl FnMut(i64, &'a [T]),
 ) -> i64 {
-    let Timeline { mut times, mut values } = samples;
     let last_ms = times.last().copied().unwrap_or_default();
     let is_sorted = times.is_sorted();
     let (mut end_ms, mut guess) = (0, 1);
@@ -78,7 +84,7 @@ pub(super) fn aggregate_raw(batch: Timeline<'_>, step: Step, level: &mut FloatLe
     let mut counter: Option<Total> = None;
     let [count, sum, min, max, total] = &mut level.parts;
     total.push_float(*first_ms, *first);
-    let end_ms = for_each_window(batch, step, |end_ms, values| {
+    let end_ms = for_each_window(batch.times, batch.values, step, |end_ms, values| {
         let window = aggregate(values, &mut counter);
         count.push_float(end_ms, float_of(values.len()));
         sum.push_float(end_ms, settled(window.sum));
@@ -137,7 +143,7 @@ fn settled(value: f64) -> f64 {
 
 /// Puts windows of one aggregate into longer ones, to the end of `out`.
 pub(super) fn fold_windows(samples: Timeline<'_>, step: Step, fold: Fold, out: &mut Columns) {
-    for_each_window(samples, step, |end_ms, values| {
+    for_each_window(samples.times, samples.values, step, |end_ms, values| {
         let value = settled(match fold {
             Fold::Sum => values.iter().fold(0.0, |sum, it| sum + it),
             Fold::Min => values.iter().fold(f64::MAX, |min, it| if *it < min { *it } else { min }),
@@ -151,7 +157,7 @@ pub(super) fn fold_windows(samples: Timeline<'_>, step: Step, fold: Fold, out: &
 /// end of the last window.
 pub(super) fn total_windows(samples: Timeline<'_>, step: Step, out: &mut Columns) -> i64 {
     let mut counter: Option<Total> = None;
-    for_each_window(samples, step, |end_ms, values| {
+    for_each_window(samples.times, samples.values, step, |end_ms, values| {
         aggregate(values, &mut counter);
         out.push_float(end_ms, settled(counter.unwrap_or_default().total));
     })

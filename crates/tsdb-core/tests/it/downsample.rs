@@ -2,7 +2,7 @@
 
 use model::Columns;
 use tsdb_core::block::ChunkData;
-use tsdb_core::chunk::{aggregate, decode};
+use tsdb_core::chunk::{Encoding, aggregate, decode, xor};
 use tsdb_core::downsample::{Counts, Targets};
 
 /// The float samples of an aggregate: count, sum, min, max and counter have the places 0 to 4.
@@ -24,4 +24,18 @@ pub(crate) fn checked(targets: Targets, counts: Counts) -> Counts {
         assert_eq!(counts.one_hour_samples, kept);
     }
     counts
+}
+
+/// A chunk of floats.
+pub(crate) fn xor_chunk(samples: &[(i64, f64)]) -> ChunkData {
+    let mut chunk = xor::Appender::new();
+    for (time_ms, value) in samples {
+        assert!(chunk.append(*time_ms, *value));
+    }
+    ChunkData {
+        encoding: Encoding::Xor,
+        min_time_ms: samples.first().map_or(0, |it| it.0),
+        max_time_ms: samples.last().map_or(0, |it| it.0),
+        data: chunk.to_bytes().into(),
+    }
 }
