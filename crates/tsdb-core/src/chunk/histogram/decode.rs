@@ -246,5 +246,9 @@ pub fn decoded_bytes_max<K: Kind>(data: &[u8], has_starts: bool) -> Result<usize
     let samples = usize::from(header.sample_count).min(remaining_bits);
     let buckets = samples.saturating_mul(positive + negative).min(remaining_bits);
     let repeated = samples.saturating_mul(layout.repeated_bytes()).min(REPEATED_BYTES_MAX);
-    Ok(samples * (size_of::<FloatHistogram>() + size_of::<i64>()) + 8 * buckets + repeated)
+    let own = samples * (size_of::<FloatHistogram>() + size_of::<i64>());
+    // Lists that grow while buckets are joined take up to twice their size, and four places each.
+    let is_reduced = layout.schema > SCHEMA_MAX;
+    let grown = if is_reduced { 8 * buckets + repeated + samples * 16 * 8 } else { 0 };
+    Ok(own + 8 * buckets + repeated + grown)
 }
