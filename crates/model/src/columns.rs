@@ -45,6 +45,12 @@ impl Columns {
         self.len() == 0
     }
 
+    /// The bits of the float sample at exactly this time.
+    pub fn float_bits_at(&self, timestamp_ms: i64) -> Option<u64> {
+        let index = self.timestamps_ms.binary_search(&timestamp_ms).ok()?;
+        self.values.get(index).map(|it| it.to_bits())
+    }
+
     /// Appends a float sample without a start timestamp.
     pub fn push_float(&mut self, timestamp_ms: i64, value: f64) {
         self.timestamps_ms.push(timestamp_ms);

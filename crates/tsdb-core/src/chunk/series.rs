@@ -16,7 +16,7 @@ pub const SAMPLES_PER_CHUNK: u16 = 120;
 /// [`SAMPLES_PER_CHUNK`] samples, at every change of the kind of value, and where a histogram
 /// cannot go into the chunk before. The bytes are those of Prometheus' encoder of merged series.
 ///
-/// It can be used again after [`SeriesToChunks::finish`].
+/// It can be used again after [`SeriesToChunks::finish`], and keeps the memory of floats.
 #[derive(Debug, Default)]
 pub struct SeriesToChunks {
     done: Vec<ChunkData>,
@@ -84,13 +84,13 @@ impl SeriesToChunks {
     /// Ends the open chunk, if there is one.
     fn end(&mut self) {
         if !self.floats.is_empty() {
-            let floats = std::mem::take(&mut self.floats);
             self.done.push(ChunkData {
                 encoding: Encoding::Xor,
                 min_time_ms: self.first_ms,
-                max_time_ms: floats.last_timestamp_ms(),
-                data: Bytes::from(floats.to_bytes()),
+                max_time_ms: self.floats.last_timestamp_ms(),
+                data: Bytes::from(self.floats.to_bytes()),
             });
+            self.floats.clear();
         }
         if !self.histograms.is_empty() {
             self.done.extend(std::mem::take(&mut self.histograms).to_chunk(self.first_ms));

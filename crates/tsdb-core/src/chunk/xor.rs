@@ -131,11 +131,6 @@ impl Appender {
         self.buffer.len().max(HEADER_BYTES) + usize::from(self.pending_bits.div_ceil(8))
     }
 
-    /// Bytes of heap that the chunk holds.
-    pub fn capacity_bytes(&self) -> usize {
-        self.buffer.capacity()
-    }
-
     /// Appends the encoded chunk as it is now to `out`; the chunk stays open.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.reserve(self.size_bytes());

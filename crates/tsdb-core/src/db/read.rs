@@ -190,7 +190,7 @@ impl Engine {
                     let mut columns = Columns::default();
                     if xor::decode(&chunk.data, &mut columns).is_ok() {
                         for it in &mut *asked {
-                            it.found = it.found.or(bits_at(&columns, it.timestamp_ms));
+                            it.found = it.found.or(columns.float_bits_at(it.timestamp_ms));
                         }
                     }
                 }
@@ -227,13 +227,8 @@ impl LastChunk {
             }
             self.place = place;
         }
-        Ok(bits_at(&self.columns, timestamp_ms))
+        Ok(self.columns.float_bits_at(timestamp_ms))
     }
-}
-
-fn bits_at(columns: &Columns, timestamp_ms: i64) -> Option<u64> {
-    let index = columns.timestamps_ms.binary_search(&timestamp_ms).ok()?;
-    columns.values.get(index).map(|it| it.to_bits())
 }
 
 fn refusal_of_absent(question: &Question, timestamp_ms: i64, low_ms: i64) -> Refusal {

@@ -466,6 +466,5 @@ pub(crate) fn find_sample(data: &[u8], timestamp_ms: i64) -> Option<u64> {
     let mut columns = Columns::default();
     // Damage is reported by whoever reads the chunk for its samples; here it is an absent one.
     xor::decode(data, &mut columns).ok()?;
-    let index = columns.timestamps_ms.binary_search(&timestamp_ms).ok()?;
-    columns.values.get(index).map(|it| it.to_bits())
+    columns.float_bits_at(timestamp_ms)
 }
