@@ -1,5 +1,6 @@
 //! Development only: golden data, faults, workloads and real peers for the tests of the house.
 
+pub mod blocks;
 pub mod fault_fs;
 pub mod golden;
 pub mod http;
