@@ -94,6 +94,32 @@ impl DeletionMark {
     }
 }
 
+impl NoCompactMark {
+    /// A mark of this moment; the reason is for programs, the details are for people.
+    pub fn new(id: BlockId, reason: &str, details: &str, now_ms: i64) -> NoCompactMark {
+        NoCompactMark {
+            id,
+            version: VERSION,
+            details: details.to_owned(),
+            no_compact_time_s: now_ms.div_euclid(1000),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+impl NoDownsampleMark {
+    /// A mark of this moment; the reason is for programs, the details are for people.
+    pub fn new(id: BlockId, reason: &str, details: &str, now_ms: i64) -> NoDownsampleMark {
+        NoDownsampleMark {
+            id,
+            version: VERSION,
+            details: details.to_owned(),
+            no_downsample_time_s: now_ms.div_euclid(1000),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
 impl Mark for DeletionMark {
     const FILE: &'static str = layout::DELETION_MARK;
 

@@ -1,5 +1,6 @@
 //! The flags of the compactor, all that Thanos has, and what they come to.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -7,7 +8,8 @@ use clap::{ArgMatches, Command};
 use daemon::flags::{self, accepted, accepted_switch, bool_pair, refused};
 use model::TimeBound;
 
-use crate::retention::{Policy, Resolution};
+use crate::plan;
+use crate::retention::Policy;
 
 /// Shortest raw retention with downsampling on: a block is downsampled to 5m at this age.
 const RAW_RETENTION_MIN: Duration = Duration::from_hours(40);
@@ -25,6 +27,11 @@ pub struct Config {
     /// Between two clean-ups while waiting; zero for none.
     pub(crate) cleanup_interval: Duration,
     pub(crate) sync_concurrency: usize,
+    pub(crate) compact_concurrency: usize,
+    pub(crate) downsample_concurrency: usize,
+    /// Where what a job needs beside the bucket is kept.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) deduplication: Deduplication,
     pub(crate) rules: Rules,
 }
 
@@ -35,13 +42,13 @@ pub(crate) struct Rules {
     pub(crate) consistency_delay: Duration,
     /// How long a block lives on after it was marked.
     pub(crate) delete_delay: Duration,
-    pub(crate) retention: Policy,
+    /// What is merged, downsampled and given up.
+    pub(crate) plan: plan::Rules,
     /// Only blocks that reach into these times are looked at.
     pub(crate) min_time: TimeBound,
     pub(crate) max_time: TimeBound,
 }
 
-const LATER: &str = "blocks are not compacted or downsampled yet";
 const NO_UI: &str = "there is no web page yet";
 
 pub(crate) fn flags(command: Command) -> Command {
@@ -98,37 +105,72 @@ pub(crate) fn flags(command: Command) -> Command {
         );
     let command =
         bool_pair(command, "downsampling.disable", false, "Leave blocks at their resolution.");
-    web_flags(compaction_flags(command))
+    web_flags(without_effect(compaction_flags(command)))
 }
 
-/// Flags about what this compactor does not do yet.
+/// Flags about merging and downsampling.
 fn compaction_flags(command: Command) -> Command {
+    let count = |name, help| {
+        flags::value(name, help)
+            .default_value("1")
+            .value_parser(clap::value_parser!(u16).range(1..=256))
+    };
+    command
+        .arg(
+            flags::value("data-dir", "Directory for what is kept while a job runs; 2 GiB at most.")
+                .default_value("./data"),
+        )
+        .arg(count("compact.concurrency", "Groups of blocks that are merged at the same time."))
+        .arg(count("downsample.concurrency", "Blocks that are downsampled at the same time."))
+        .arg(flags::bytes(
+            "compact.block-max-index-size",
+            "64GB",
+            "Blocks whose indexes have nearly so many bytes together are not merged.",
+        ))
+        .arg(flags::values(
+            "deduplication.replica-label",
+            "External label that tells replicas apart; their blocks are merged into one. May be \
+             given more than once.",
+        ))
+        .arg(
+            flags::value(
+                "deduplication.func",
+                "How replicas are merged: penalty or one-to-one, Thanos' two. Without replica \
+                 labels always one-to-one.",
+            )
+            .default_value(""),
+        )
+        .arg(
+            flags::value(
+                "debug.max-compaction-level",
+                "How many of the ranges 2h, 8h, 2d, 14d blocks are merged to.",
+            )
+            .default_value("4")
+            .value_parser(clap::value_parser!(u8).range(0..=4)),
+        )
+}
+
+/// Flags that do nothing here, each for its own reason.
+fn without_effect(command: Command) -> Command {
     let values = [
-        "compact.concurrency",
-        "compact.blocks-fetch-concurrency",
-        "compact.progress-interval",
-        "compact.block-max-index-size",
-        "downsample.concurrency",
-        "block-files-concurrency",
-        "deduplication.replica-label",
-        "deduplication.func",
-        "debug.max-compaction-level",
-        "hash-func",
+        ("compact.blocks-fetch-concurrency", "blocks are read while they are merged"),
+        ("block-files-concurrency", "files are read ahead and written in parts while they grow"),
+        ("compact.progress-interval", "progress is up to date whenever it is asked for"),
+        ("hash-func", "files are verified by their sizes and the MD5 that the store tells"),
+        ("block-discovery-strategy", "one listing of the bucket's top level finds the blocks"),
     ];
-    let command = values.into_iter().fold(command, |it, name| accepted(it, name, LATER));
+    let command = values.into_iter().fold(command, |it, (name, why)| accepted(it, name, why));
     let switches = [
-        "compact.enable-vertical-compaction",
-        "compact.skip-block-with-out-of-order-chunks",
-        "debug.accept-malformed-index",
+        ("compact.enable-vertical-compaction", "overlapping blocks are always merged"),
+        (
+            "compact.skip-block-with-out-of-order-chunks",
+            "a block that cannot be merged is quarantined and stops nothing",
+        ),
+        ("debug.accept-malformed-index", "a block with a malformed index is quarantined"),
+        ("debug.halt-on-error", "a compactor never halts"),
     ];
-    let command = switches.into_iter().fold(command, |it, name| accepted_switch(it, name, LATER));
-    let command = accepted_switch(command, "debug.halt-on-error", "a compactor never halts");
-    let command = accepted(command, "data-dir", "nothing is kept on the local disk yet");
-    let command = accepted(
-        command,
-        "block-discovery-strategy",
-        "one listing of the bucket's top level finds the blocks",
-    );
+    let command =
+        switches.into_iter().fold(command, |it, (name, why)| accepted_switch(it, name, why));
     let reason = "the selection of blocks by relabelling is not there yet, and without it every \
                   block of the bucket would be subject to this retention";
     let command = refused(command, "selector.relabel-config", "", reason);
@@ -154,19 +196,23 @@ impl Config {
         let Some(objstore) = objstore else {
             bail!("--objstore.config-file: is required, or --objstore.config: where is the bucket?")
         };
+        let plan = plan_rules(flags);
+        let has_replica_labels = !plan.replica_labels.is_empty();
         let config = Config {
             http: daemon::http::Config::from_flags(flags)?,
             objstore: objstore::Config::parse(&objstore).context("--objstore.config")?,
             wait: flags::is_on(flags, "wait"),
             wait_interval: flags::duration_of(flags, "wait-interval"),
             cleanup_interval: flags::duration_of(flags, "compact.cleanup-interval"),
-            sync_concurrency: flags
-                .get_one::<u16>("block-meta-fetch-concurrency")
-                .map_or(1, |it| usize::from(*it)),
+            sync_concurrency: count(flags, "block-meta-fetch-concurrency"),
+            compact_concurrency: count(flags, "compact.concurrency"),
+            downsample_concurrency: count(flags, "downsample.concurrency"),
+            data_dir: PathBuf::from(flags::text_of(flags, "data-dir")),
+            deduplication: Deduplication::from_flags(flags, has_replica_labels)?,
             rules: Rules {
                 consistency_delay: flags::duration_of(flags, "consistency-delay"),
                 delete_delay: flags::duration_of(flags, "delete-delay"),
-                retention: retention(flags),
+                plan,
                 min_time: bound(flags, "min-time")?,
                 max_time: bound(flags, "max-time")?,
             },
@@ -174,11 +220,57 @@ impl Config {
         if config.wait && config.wait_interval.is_zero() {
             bail!("--wait-interval=0s: must be longer, iterations would follow without a pause");
         }
-        if !flags::is_on(flags, "downsampling.disable") {
-            check_downsampling(&config.rules.retention)?;
+        if config.rules.plan.downsampling {
+            check_downsampling(&config.rules.plan.retention)?;
         }
         Ok(config)
     }
+}
+
+fn plan_rules(flags: &ArgMatches) -> plan::Rules {
+    let level = flags.get_one::<u8>("debug.max-compaction-level").map_or(4, |it| usize::from(*it));
+    let labels = flags.get_many::<String>("deduplication.replica-label").into_iter().flatten();
+    plan::Rules {
+        ranges_ms: plan::RANGES_MS.into_iter().take(level + 1).collect(),
+        replica_labels: labels.filter(|it| !it.is_empty()).cloned().collect(),
+        downsampling: !flags::is_on(flags, "downsampling.disable"),
+        retention: retention(flags),
+        index_bytes_max: flags
+            .get_one::<u64>("compact.block-max-index-size")
+            .copied()
+            .unwrap_or(u64::MAX),
+    }
+}
+
+/// How the samples of overlapping blocks become one series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deduplication {
+    /// Thanos' for replicas.
+    Penalty,
+    /// All samples, one for each time.
+    OneToOne,
+}
+
+impl Deduplication {
+    fn from_flags(flags: &ArgMatches, has_replica_labels: bool) -> anyhow::Result<Deduplication> {
+        let named = flags::text_of(flags, "deduplication.func");
+        match (&*named, has_replica_labels) {
+            ("", false) | ("one-to-one", _) => Ok(Deduplication::OneToOne),
+            ("", true) => bail!(
+                "--deduplication.func: must be given with --deduplication.replica-label: penalty \
+                 or one-to-one; aion's own rule is not there yet"
+            ),
+            ("penalty", true) => Ok(Deduplication::Penalty),
+            ("penalty", false) => bail!(
+                "--deduplication.func=penalty: needs at least one --deduplication.replica-label"
+            ),
+            _ => bail!("--deduplication.func={named}: unsupported, must be penalty or one-to-one"),
+        }
+    }
+}
+
+fn count(flags: &ArgMatches, name: &str) -> usize {
+    flags.get_one::<u16>(name).map_or(1, |it| usize::from(*it))
 }
 
 fn retention(flags: &ArgMatches) -> Policy {
@@ -196,17 +288,20 @@ fn bound(flags: &ArgMatches, name: &str) -> anyhow::Result<TimeBound> {
 
 /// A retention that ends before blocks are old enough to be downsampled would leave nothing.
 fn check_downsampling(policy: &Policy) -> anyhow::Result<()> {
-    for (resolution, flag, shortest) in [
-        (Resolution::Raw, "raw", RAW_RETENTION_MIN),
-        (Resolution::FiveMinutes, "5m", FIVE_MINUTES_RETENTION_MIN),
-    ] {
-        if policy.of(resolution).is_some_and(|it| it < shortest) {
-            let hours = shortest.as_secs() / 3600;
-            bail!(
-                "--retention.resolution-{flag}: must be at least {hours}h, the age at which a \
-                 block is downsampled; or give --downsampling.disable"
-            );
-        }
+    let is_short = |kept: Option<Duration>, least| kept.is_some_and(|it| it < least);
+    if is_short(policy.raw, RAW_RETENTION_MIN) {
+        bail!(
+            "--retention.resolution-raw: raw resolution must be higher than the minimum block size \
+             after which 5m resolution downsampling will occur (40 hours); or give \
+             --downsampling.disable"
+        );
+    }
+    if is_short(policy.five_minutes, FIVE_MINUTES_RETENTION_MIN) {
+        bail!(
+            "--retention.resolution-5m: 5m resolution retention must be higher than the minimum \
+             block size after which 1h resolution downsampling will occur (10 days); or give \
+             --downsampling.disable"
+        );
     }
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! The metrics of the compactor, under Thanos' names.
 
+mod registration;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use bucket::layout;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,12 +14,29 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::executor::Failure;
+use crate::jobs::{Done, Outcome};
+use crate::plan::{Backlog, Job, Kind, Plan};
+use crate::resolution::Resolution;
+
 const SYNC_BUCKETS_SECONDS: [f64; 6] = [0.01, 1.0, 10.0, 100.0, 300.0, 1000.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MarkLabels {
     marker: &'static str,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResolutionLabels {
+    /// In ms.
+    resolution: i64,
+}
+
+/// Why samples that went into a job did not come out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct DropLabels {
+    pub(crate) reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,6 +58,14 @@ const STATES: [&str; 8] = [
 
 type Seconds = Gauge<f64, AtomicU64>;
 
+const RESOLUTIONS: [Resolution; 3] =
+    [Resolution::Raw, Resolution::FiveMinutes, Resolution::OneHour];
+const JOB_BUCKETS_SECONDS: [f64; 8] = [1.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0];
+
+fn job_histogram() -> Histogram {
+    Histogram::new(JOB_BUCKETS_SECONDS)
+}
+
 /// The metrics of the compactor.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -54,6 +82,25 @@ pub(crate) struct Metrics {
     /// By how much the clock is ahead of the store's, negative when it is behind.
     pub(crate) clock_ahead: Seconds,
     pub(crate) clock_refusals: Counter,
+    pub(crate) todo_compactions: Gauge,
+    pub(crate) todo_compaction_blocks: Gauge,
+    pub(crate) todo_downsample_blocks: Gauge,
+    pub(crate) held_blocks: Gauge,
+    pub(crate) held_bytes: Gauge,
+    pub(crate) quarantined: Gauge,
+    pub(crate) runs_started: Counter,
+    pub(crate) runs_completed: Counter,
+    pub(crate) run_failures: Counter,
+    pub(crate) vertical_compactions: Counter,
+    pub(crate) samples_dropped: Family<DropLabels, Counter>,
+    garbage_collected_blocks: Counter,
+    garbage_collections: Counter,
+    garbage_failures: Counter,
+    garbage_duration: Histogram,
+    compactions: Family<ResolutionLabels, Counter>,
+    downsamplings: Family<ResolutionLabels, Counter>,
+    downsample_failures: Family<ResolutionLabels, Counter>,
+    downsample_duration: Family<ResolutionLabels, Histogram, fn() -> Histogram>,
     marked: Family<MarkLabels, Counter>,
     synced: Family<StateLabels, Gauge>,
 }
@@ -90,6 +137,7 @@ impl Metrics {
             metrics.clock_refusals.clone(),
         );
         metrics.register_meta(registry);
+        metrics.register_own(registry);
         let registry = registry.sub_registry_with_prefix("thanos_compact");
         metrics.register_compact(registry);
         metrics
@@ -110,23 +158,115 @@ impl Metrics {
             sync_duration: Histogram::new(SYNC_BUCKETS_SECONDS),
             clock_ahead: Seconds::default(),
             clock_refusals: Counter::default(),
+            todo_compactions: Gauge::default(),
+            todo_compaction_blocks: Gauge::default(),
+            todo_downsample_blocks: Gauge::default(),
+            held_blocks: Gauge::default(),
+            held_bytes: Gauge::default(),
+            quarantined: Gauge::default(),
+            runs_started: Counter::default(),
+            runs_completed: Counter::default(),
+            run_failures: Counter::default(),
+            vertical_compactions: Counter::default(),
+            samples_dropped: Family::default(),
+            garbage_collected_blocks: Counter::default(),
+            garbage_collections: Counter::default(),
+            garbage_failures: Counter::default(),
+            garbage_duration: Histogram::new(SYNC_BUCKETS_SECONDS),
+            compactions: Family::default(),
+            downsamplings: Family::default(),
+            downsample_failures: Family::default(),
+            downsample_duration: Family::new_with_constructor(job_histogram),
             marked: Family::default(),
             synced: Family::default(),
         };
         // A counter that is not there until the first event cannot be alerted on.
-        drop(metrics.marked.get_or_create(&RETENTION));
+        for reason in Reason::ALL {
+            drop(metrics.marked.get_or_create(&reason.labels()));
+        }
+        for resolution in RESOLUTIONS {
+            let labels = ResolutionLabels { resolution: resolution.ms() };
+            drop(metrics.compactions.get_or_create(&labels));
+            drop(metrics.downsamplings.get_or_create(&labels));
+            drop(metrics.downsample_failures.get_or_create(&labels));
+            drop(metrics.downsample_duration.get_or_create(&labels));
+        }
         metrics
     }
 
-    /// Counts a block that was marked because of its retention.
-    pub(crate) fn count_marked(&self) {
-        self.marked.get_or_create(&RETENTION).inc();
+    /// Counts a block that was marked.
+    pub(crate) fn count_marked(&self, reason: Reason) {
+        self.marked.get_or_create(&reason.labels()).inc();
     }
 
-    /// Blocks that were marked because of their retention.
+    /// Blocks that were marked for a reason.
     #[cfg(test)]
-    pub(crate) fn marked(&self) -> u64 {
-        self.marked.get_or_create(&RETENTION).get()
+    pub(crate) fn marked(&self, reason: Reason) -> u64 {
+        self.marked.get_or_create(&reason.labels()).get()
+    }
+
+    /// Counts blocks that were marked, or could not be, because others have replaced them.
+    pub(crate) fn count_garbage(&self, collected: usize, failed: usize, passed: Duration) {
+        self.garbage_collections.inc();
+        self.garbage_collected_blocks.inc_by(collected as u64);
+        self.garbage_failures.inc_by(u64::from(failed > 0));
+        self.garbage_duration.observe(passed.as_secs_f64());
+    }
+
+    /// Shows what retention is about to mark, and what it holds.
+    pub(crate) fn set_due_for_deletion(&self, plan: &Plan) {
+        self.todo_deletion_blocks.set(whole(plan.expired.len()));
+        self.held_blocks.set(whole(plan.held.len()));
+        let bytes = plan.held.iter().map(|it| it.bytes).sum::<u64>();
+        self.held_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a job that has ended.
+    pub(crate) fn count_job(&self, job: &Job, result: &Result<Outcome, Failure>, passed: Duration) {
+        let labels = ResolutionLabels { resolution: job.group.resolution.ms() };
+        if let Ok(outcome) = result {
+            for (reason, count) in &outcome.balance.dropped {
+                let reason = (*reason).to_owned();
+                self.samples_dropped.get_or_create(&DropLabels { reason }).inc_by(*count);
+            }
+        }
+        match (&job.kind, result) {
+            (_, Err(Failure::Stopped)) => {}
+            (Kind::Compact { is_vertical, .. }, Ok(outcome)) => {
+                self.runs_completed.inc();
+                if outcome.done == Done::Made {
+                    self.compactions.get_or_create(&labels).inc();
+                    self.vertical_compactions.inc_by(u64::from(*is_vertical));
+                }
+            }
+            (Kind::Compact { .. }, Err(_)) => drop(self.run_failures.inc()),
+            (Kind::Downsample { .. }, Ok(_)) => {
+                self.downsamplings.get_or_create(&labels).inc();
+                self.downsample_duration.get_or_create(&labels).observe(passed.as_secs_f64());
+            }
+            (Kind::Downsample { .. }, Err(_)) => {
+                self.downsample_failures.get_or_create(&labels).inc();
+            }
+        }
+    }
+
+    /// Counts a job that begins.
+    pub(crate) fn count_start(&self, job: &Job) {
+        if let Kind::Compact { .. } = job.kind {
+            self.runs_started.inc();
+        }
+    }
+
+    /// Shows how much is wrong in the bucket.
+    pub(crate) fn set_quarantined(&self, entries: usize) {
+        self.quarantined.set(whole(entries));
+    }
+
+    /// Shows what is to be done until nothing is left.
+    pub(crate) fn set_backlog(&self, backlog: Backlog) {
+        self.todo_compactions.set(whole(backlog.compactions));
+        self.todo_compaction_blocks.set(whole(backlog.compaction_blocks));
+        self.todo_downsample_blocks.set(whole(backlog.downsamplings));
     }
 
     /// Shows how many blocks of each state the last sync saw.
@@ -134,57 +274,51 @@ impl Metrics {
         let known = STATES.iter().filter(|it| !states.contains_key(*it)).map(|it| (*it, 0));
         for (state, count) in known.chain(states.iter().map(|(state, count)| (*state, *count))) {
             let gauge = self.synced.get_or_create(&StateLabels { state });
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.set(whole(count));
         }
-    }
-
-    fn register_meta(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("thanos_blocks_meta");
-        registry.register("syncs", "Syncs of the view of blocks", self.syncs.clone());
-        registry.register(
-            "sync_failures",
-            "Syncs of the view of blocks that failed",
-            self.sync_failures.clone(),
-        );
-        registry.register(
-            "sync_duration_seconds",
-            "How long syncs took",
-            self.sync_duration.clone(),
-        );
-        registry.register("synced", "Blocks in the bucket by their state", self.synced.clone());
-    }
-
-    fn register_compact(&self, registry: &mut Registry) {
-        registry.register(
-            "halted",
-            "1 when the compactor stopped for good; it never does",
-            Gauge::<i64>::default(),
-        );
-        registry.register("iterations", "Finished iterations", self.iterations.clone());
-        registry.register("retries", "Iterations that are tried again", self.retries.clone());
-        registry.register(
-            "block_cleanup_loops",
-            "Passes that removed marked and partial blocks",
-            self.cleanup_loops.clone(),
-        );
-        registry.register("blocks_cleaned", "Marked blocks removed", self.blocks_cleaned.clone());
-        registry.register(
-            "block_cleanup_failures",
-            "Removals of blocks that failed",
-            self.cleanup_failures.clone(),
-        );
-        registry.register(
-            "aborted_partial_uploads_deletion_attempts",
-            "Removals of given-up uploads begun",
-            self.partial_deletion_attempts.clone(),
-        );
-        registry.register(
-            "todo_deletion_blocks",
-            "Blocks that have outlived their retention",
-            self.todo_deletion_blocks.clone(),
-        );
-        registry.register("blocks_marked", "Blocks marked for deletion", self.marked.clone());
     }
 }
 
-const RETENTION: MarkLabels = MarkLabels { marker: "deletion-mark.json", reason: "retention" };
+/// Why a block was marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// It has outlived its retention.
+    Retention,
+    /// Another block has all that it has.
+    Garbage,
+    /// It was merged into another block.
+    Compacted,
+    /// Merging it would make an index too large.
+    IndexSize,
+    /// Nothing of it is left when it is downsampled.
+    Empty,
+}
+
+impl Reason {
+    const ALL: [Reason; 5] =
+        [Reason::Retention, Reason::Garbage, Reason::Compacted, Reason::IndexSize, Reason::Empty];
+
+    /// As metrics and logs name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Reason::Retention => "retention",
+            Reason::Garbage => "outdated",
+            Reason::Compacted => "compacted",
+            Reason::IndexSize => "index-size-exceeding",
+            Reason::Empty => "nothing-to-downsample",
+        }
+    }
+
+    fn labels(self) -> MarkLabels {
+        let marker = match self {
+            Reason::Retention | Reason::Garbage | Reason::Compacted => layout::DELETION_MARK,
+            Reason::IndexSize => layout::NO_COMPACT_MARK,
+            Reason::Empty => layout::NO_DOWNSAMPLE_MARK,
+        };
+        MarkLabels { marker, reason: self.name() }
+    }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

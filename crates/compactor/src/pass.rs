@@ -1,22 +1,25 @@
 //! Carries out what the rules say: marks blocks, deletes blocks.
 
+mod marks;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bucket::filter::{self, Filters};
-use bucket::marker::{self, DeletionMark};
 use bucket::{Snapshot, View, clock, delete, partial};
 use daemon::Clock;
 use futures_util::{StreamExt as _, stream};
 use model::BlockId;
 use objstore::SharedStore;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Rules;
 use crate::metrics::Metrics;
-use crate::retention::{self, Expired};
+pub(crate) use crate::pass::marks::write_mark;
+use crate::plan;
+use crate::quarantine::Quarantine;
 use crate::selection::{self, Scope, whole_ms};
 
 /// Blocks that are deleted or marked at the same time.
@@ -30,7 +33,9 @@ pub(crate) struct Pass {
     rules: Rules,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
-    /// What is wrong in the bucket and stands in the log already.
+    /// What is wrong in the bucket.
+    pub(crate) quarantine: Quarantine,
+    /// Reads that failed and stand in the log already.
     named: HashSet<(BlockId, String)>,
     /// The clock was too far from the store's when it was last compared.
     is_clock_off: bool,
@@ -44,8 +49,8 @@ impl Pass {
         metrics: Metrics,
         clock: Arc<dyn Clock>,
     ) -> Pass {
-        let (named, is_clock_off) = (HashSet::new(), false);
-        Pass { store, view, rules, metrics, clock, named, is_clock_off }
+        let (quarantine, named, is_clock_off) = (Quarantine::default(), HashSet::new(), false);
+        Pass { store, view, rules, metrics, clock, quarantine, named, is_clock_off }
     }
 
     /// Reads what is new in the bucket, names what is damaged, and answers what is there.
@@ -65,7 +70,29 @@ impl Pass {
         let filtered = filter::apply(&snapshot, &self.filters(now_ms), now_ms);
         self.metrics.set_states(&filtered.states);
         self.name_troubles(&snapshot);
+        self.quarantine.load(&*self.store).await?;
+        self.quarantine.update(&snapshot, now_ms);
+        self.save_quarantine().await;
         Ok(snapshot)
+    }
+
+    /// What is to be done with what a sync saw; jobs that run have `busy` blocks.
+    pub(crate) fn view(&self, snapshot: &Snapshot, busy: HashSet<BlockId>) -> plan::View {
+        let now_ms = self.clock.now_ms();
+        let reserved = self.quarantine.reserved(busy);
+        selection::view(snapshot, &self.scope(now_ms), &reserved, now_ms)
+    }
+
+    /// What the plan goes by.
+    pub(crate) fn plan_rules(&self) -> &plan::Rules {
+        &self.rules.plan
+    }
+
+    /// Writes what is quarantined where others find it; the next sync tries again.
+    pub(crate) async fn save_quarantine(&mut self) {
+        if let Err(error) = self.quarantine.save(&*self.store).await {
+            warn!(error = format!("{error:#}"), "cannot keep what is quarantined");
+        }
     }
 
     /// Deletes what was marked long ago, and uploads that were given up; nothing when the clock is
@@ -77,7 +104,7 @@ impl Pass {
         let now_ms = self.clock.now_ms();
         let due = selection::due(snapshot, self.rules.delete_delay, now_ms);
         let has_work = !due.is_empty() || has_given_up(snapshot, now_ms);
-        if !self.may_act(snapshot, now_ms, has_work).await? {
+        if !self.may_act(snapshot, has_work).await? {
             return Ok(());
         }
         let deletions: Vec<_> = due.into_iter().map(|it| self.delete(it)).collect();
@@ -88,21 +115,10 @@ impl Pass {
         first_failure(outcomes, "deleted")
     }
 
-    /// Marks what has outlived its retention; nothing when the clock is too far from the store's.
-    ///
-    /// # Errors
-    /// When the clocks cannot be compared; the first failure, after every block had its turn.
-    pub(crate) async fn retain(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
-        let now_ms = self.clock.now_ms();
-        let candidates = selection::candidates(snapshot, &self.scope(now_ms), now_ms);
-        let expired = retention::expired(candidates, &self.rules.retention, now_ms);
-        self.metrics.todo_deletion_blocks.set(i64::try_from(expired.len()).unwrap_or(i64::MAX));
-        if !self.may_act(snapshot, now_ms, !expired.is_empty()).await? {
-            return Ok(());
-        }
-        let marks: Vec<_> = expired.iter().map(|it| self.mark(it, now_ms)).collect();
-        let marks = stream::iter(marks).buffer_unordered(BLOCKS_MAX);
-        first_failure(marks.collect().await, "marked")
+    /// Shows what is to be done, and what is wrong.
+    pub(crate) fn show(&self, backlog: plan::Backlog) {
+        self.metrics.set_backlog(backlog);
+        self.metrics.set_quarantined(self.quarantine.entries().count());
     }
 
     /// Counts a finished iteration.
@@ -125,12 +141,12 @@ impl Pass {
     ///
     /// # Errors
     /// When that fails: by a clock that nobody vouches for nothing is deleted.
-    async fn may_act(
+    pub(crate) async fn may_act(
         &mut self,
         snapshot: &Snapshot,
-        now_ms: i64,
         has_work: bool,
     ) -> anyhow::Result<bool> {
+        let now_ms = self.clock.now_ms();
         if !has_work && !self.is_clock_off {
             return Ok(true);
         }
@@ -182,10 +198,11 @@ impl Pass {
     }
 
     fn name_troubles(&mut self, snapshot: &Snapshot) {
-        let troubles = snapshot.troubles.iter().map(|it| (it.id, it.text.clone()));
-        let troubles: HashSet<(BlockId, String)> = troubles.collect();
+        let troubles = snapshot.troubles.iter().filter(|it| it.is_transient);
+        let troubles: HashSet<(BlockId, String)> =
+            troubles.map(|it| (it.id, it.text.clone())).collect();
         for (block, trouble) in troubles.difference(&self.named) {
-            warn!(%block, trouble, "a block is left alone, the others go on");
+            warn!(%block, trouble, "cannot read a block, the next sync tries again");
         }
         self.named = troubles;
     }
@@ -217,25 +234,6 @@ impl Pass {
         self.metrics.cleanup_failures.inc();
         warn!(%block, %error, "cannot delete a block, the next clean-up tries again");
         anyhow::Error::new(error).context(format!("delete block {block}"))
-    }
-
-    async fn mark(&self, expired: &Expired, now_ms: i64) -> anyhow::Result<()> {
-        let (block, details) = (expired.id, &expired.details);
-        match marker::write(&*self.store, &DeletionMark::new(block, details, now_ms)).await {
-            Ok(true) => {
-                self.metrics.count_marked();
-                info!(%block, details, "marked a block for deletion");
-                Ok(())
-            }
-            Ok(false) => {
-                debug!(%block, "somebody else marked the block");
-                Ok(())
-            }
-            Err(error) => {
-                warn!(%block, %error, "cannot mark a block, the next iteration tries again");
-                Err(error).with_context(|| format!("mark block {block}"))
-            }
-        }
     }
 }
 

@@ -1,42 +1,12 @@
 //! Which blocks have outlived their retention: a function of blocks and time, nothing else.
 
-use std::fmt;
 use std::time::Duration;
 
 use model::BlockId;
 
-/// How dense the samples of a block are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Resolution {
-    /// As scraped.
-    Raw,
-    /// One aggregate each 5 minutes.
-    FiveMinutes,
-    /// One aggregate each hour.
-    OneHour,
-}
-
-impl Resolution {
-    /// From the milliseconds that a meta names; none for a resolution nobody writes.
-    pub(crate) fn from_ms(resolution_ms: i64) -> Option<Resolution> {
-        match resolution_ms {
-            0 => Some(Resolution::Raw),
-            300_000 => Some(Resolution::FiveMinutes),
-            3_600_000 => Some(Resolution::OneHour),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Resolution {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Resolution::Raw => "raw",
-            Resolution::FiveMinutes => "5m",
-            Resolution::OneHour => "1h",
-        })
-    }
-}
+use crate::plan;
+use crate::resolution::Resolution;
+use crate::selection::whole_ms;
 
 /// How long samples are kept, by resolution; none is for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +35,13 @@ pub(crate) struct Candidate {
     pub(crate) resolution: Resolution,
 }
 
+impl Candidate {
+    pub(crate) fn of(block: &plan::Candidate) -> Candidate {
+        let (id, max_time_ms) = (block.id(), block.meta.max_time_ms);
+        Candidate { id, max_time_ms, resolution: block.resolution }
+    }
+}
+
 /// A block that is to be marked, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expired {
@@ -73,9 +50,14 @@ pub(crate) struct Expired {
     pub(crate) details: String,
 }
 
+/// Whether samples up to `max_time_ms` have outlived a retention.
+pub(crate) fn is_over(max_time_ms: i64, kept: Option<Duration>, now_ms: i64) -> bool {
+    kept.is_some_and(|it| max_time_ms.saturating_add(whole_ms(it)) < now_ms)
+}
+
 /// The blocks whose newest possible sample is older than the retention of their resolution.
 ///
-/// Whether the same time exists in another resolution plays no part, as in Thanos.
+/// Whether the same time exists in another resolution plays no part here: see [`plan::Held`].
 pub(crate) fn expired(
     blocks: impl IntoIterator<Item = Candidate>,
     policy: &Policy,
@@ -83,13 +65,11 @@ pub(crate) fn expired(
 ) -> Vec<Expired> {
     let expired = blocks.into_iter().filter_map(|block| {
         let kept = policy.of(block.resolution)?;
-        let kept_ms = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-        let is_over = block.max_time_ms.saturating_add(kept_ms) < now_ms;
-        is_over.then(|| Expired {
+        is_over(block.max_time_ms, Some(kept), now_ms).then(|| Expired {
             id: block.id,
             details: format!(
                 "block exceeding retention of {} for resolution {}",
-                model::duration::format_ms(kept_ms),
+                model::duration::format_ms(whole_ms(kept)),
                 block.resolution
             ),
         })

@@ -1,35 +1,58 @@
-//! When the compactor works: iterations, clean-ups between them, and pauses after failures.
+//! When the compactor works: passes over the bucket, the jobs between them, pauses after failures.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use bucket::Snapshot;
 use daemon::Context;
 use tracing::{info, warn};
 
+use crate::board::Board;
+use crate::executor::Failure;
+use crate::jobs::{Ended, Jobs};
 use crate::pass::Pass;
+use crate::plan::{self, Plan};
+use crate::quarantine::Cause;
 
 /// The pause after the first failed iteration; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// The longest such pause, if the interval of iterations is not shorter.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// So often in a row jobs wait for a sync that can read everything; then they go on without what
+/// cannot be read.
+const UNREAD_SYNCS_MAX: u32 = 3;
 
 /// Works until the process stops.
 #[derive(Debug)]
 pub(crate) struct Rounds {
     pub(crate) pass: Pass,
+    pub(crate) jobs: Jobs,
+    pub(crate) board: Board,
     /// The bucket in words.
     pub(crate) bucket: String,
     pub(crate) wait: bool,
     pub(crate) wait_interval: Duration,
     pub(crate) cleanup_interval: Duration,
     pub(crate) context: Context,
+    /// Syncs in a row that could not read everything.
+    pub(crate) unread_syncs: u32,
+    /// What the last sync saw, to tell what jobs say about it.
+    pub(crate) snapshot: Snapshot,
+}
+
+/// What is next.
+enum Next {
+    /// Another iteration, at once or when something has happened.
+    Go,
+    /// The process stops.
+    Stop,
 }
 
 impl Rounds {
-    /// Works: once, or with `wait` until the process stops.
+    /// Works: until nothing is left to do, or with `wait` until the process stops.
     ///
     /// # Errors
-    /// Without `wait`, what went wrong in the one iteration.
+    /// Without `wait`, what went wrong.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         let tasks = self.context.tasks.clone();
         let mut failures = 0;
@@ -39,36 +62,83 @@ impl Rounds {
                 () = tasks.stopping() => return Ok(()),
                 outcome = self.iterate() => outcome,
             };
-            if !self.wait {
+            if !self.wait && (outcome.is_err() || self.is_at_rest()) {
                 return self.end(outcome).await;
             }
             let pause = match outcome {
                 Ok(()) => {
                     failures = 0;
-                    self.wait_interval
+                    self.pause()
                 }
                 Err(error) => {
                     failures += 1;
                     self.failed(&error, failures)
                 }
             };
-            if !self.rest(pause).await {
+            if let Next::Stop = self.rest(pause).await {
                 return Ok(());
             }
         }
     }
 
-    /// Sync, remove what is due, mark what is over.
+    /// Sync, mark what is over, remove what is due, mark what was replaced, start jobs.
     async fn iterate(&mut self) -> anyhow::Result<()> {
-        let snapshot = self.pass.sync().await?;
+        self.snapshot = self.pass.sync().await?;
         self.context.readiness.set_ready();
+        self.unread_syncs = match self.snapshot.is_complete() {
+            true => 0,
+            false => self.unread_syncs.saturating_add(1),
+        };
+        let view = self.pass.view(&self.snapshot, self.jobs.busy());
+        let plan = plan::plan(&view, self.pass.plan_rules());
         // What cannot be removed must not keep what can be marked from being marked.
-        let cleaned = self.pass.clean(&snapshot).await;
-        let retained = self.pass.retain(&snapshot).await;
-        cleaned.and(retained)?;
+        let retained = self.pass.retain(&self.snapshot, &plan).await;
+        let cleaned = self.pass.clean(&self.snapshot).await;
+        let collected = self.pass.collect(&self.snapshot, &plan).await;
+        let started = self.start_jobs(&plan).await;
+        let backlog = plan::backlog(&view, self.pass.plan_rules());
+        self.pass.show(backlog);
+        self.board.show_plan(view.now_ms, plan, backlog);
+        self.board.show_jobs(&self.jobs, &self.pass.quarantine);
+        retained.and(cleaned).and(collected).and(started)?;
         self.pass.count_iteration();
-        info!(blocks = snapshot.blocks.len(), "iteration done");
+        info!(
+            blocks = self.snapshot.blocks.len(),
+            running = self.jobs.running().count(),
+            compactions = backlog.compactions,
+            downsamplings = backlog.downsamplings,
+            "iteration done"
+        );
         Ok(())
+    }
+
+    /// Starts jobs, unless by a clock that is far from the store's, or by a view that lacks what
+    /// another sync may see.
+    async fn start_jobs(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        if !self.pass.may_act(&self.snapshot, !plan.jobs.is_empty()).await? {
+            return Ok(());
+        }
+        if self.is_unread() {
+            bail!("not every block could be read, so no job begins before another sync");
+        }
+        self.jobs.start(plan);
+        Ok(())
+    }
+
+    fn is_unread(&self) -> bool {
+        (1..=UNREAD_SYNCS_MAX).contains(&self.unread_syncs)
+    }
+
+    /// Whether nothing is left to do without `--wait`.
+    fn is_at_rest(&self) -> bool {
+        self.jobs.is_idle() && self.jobs.has_tried_enough()
+    }
+
+    /// Until when nothing is to be done, if no job ends before.
+    fn pause(&self) -> Duration {
+        let cleanup = Some(self.cleanup_interval).filter(|it| !it.is_zero() && self.wait);
+        let pauses = [Some(self.wait_interval), cleanup, self.jobs.next_try()];
+        pauses.into_iter().flatten().min().unwrap_or(self.wait_interval)
     }
 
     /// Names a failure, and says how long to wait before the next try.
@@ -88,40 +158,47 @@ impl Rounds {
         pause
     }
 
-    /// Waits for `pause`, cleaning up meanwhile; false when it is time to stop.
-    async fn rest(&mut self, pause: Duration) -> bool {
+    /// Waits for `pause` or the end of a job.
+    async fn rest(&mut self, pause: Duration) -> Next {
         let tasks = self.context.tasks.clone();
-        let mut left = pause;
-        while !self.cleanup_interval.is_zero() && self.cleanup_interval < left {
-            left -= self.cleanup_interval;
-            if !tasks.sleep(self.cleanup_interval).await {
-                return false;
-            }
-            let cleaned = tokio::select! {
-                biased;
-                () = tasks.stopping() => return false,
-                cleaned = self.clean() => cleaned,
-            };
-            if let Err(error) = cleaned {
-                warn!(bucket = self.bucket, error = format!("{error:#}"), "a clean-up failed");
-            }
+        tokio::select! {
+            biased;
+            () = tasks.stopping() => return Next::Stop,
+            ended = self.jobs.next_end() => self.note_end(&ended),
+            () = tokio::time::sleep(pause) => {}
         }
-        tasks.sleep(left).await
+        Next::Go
     }
 
-    async fn clean(&mut self) -> anyhow::Result<()> {
-        let snapshot = self.pass.sync().await?;
-        self.pass.clean(&snapshot).await
+    /// Writes down how a job ended, and keeps away from what is damaged.
+    fn note_end(&mut self, ended: &Ended) {
+        self.jobs.note_end(ended);
+        let now_ms = self.context.clock.now_ms();
+        let (job, quarantine) = (&*ended.job, &mut self.pass.quarantine);
+        match &ended.result {
+            Err(Failure::Damaged { block, place, what }) => {
+                quarantine.add_damaged(&self.snapshot, (*block, place, what), job, now_ms);
+            }
+            Err(failure @ Failure::Unbalanced(_)) => {
+                quarantine.add_job(job, Cause::Unbalanced, &failure.to_string(), now_ms);
+            }
+            Err(Failure::Hopeless(what)) => quarantine.add_job(job, Cause::Failed, what, now_ms),
+            Err(Failure::Changed(_) | Failure::Transient(_) | Failure::Stopped) | Ok(_) => {}
+        }
     }
 
-    /// The end of the one iteration without `--wait`.
+    /// The end without `--wait`.
     async fn end(&self, outcome: anyhow::Result<()>) -> anyhow::Result<()> {
         outcome
             .with_context(|| format!("{}: without --wait nothing is tried again", self.bucket))?;
         if self.pass.is_clock_off() {
             bail!("the clock is not that of the bucket {}, so nothing was done", self.bucket);
         }
-        info!("the one iteration is done, the process ends: --wait was not given");
+        let given_up = self.jobs.given_up();
+        if given_up > 0 {
+            bail!("{given_up} jobs failed again and again in {}, see the log", self.bucket);
+        }
+        info!("nothing is left to do, the process ends: --wait was not given");
         self.context.tasks.finish();
         self.context.tasks.stopping().await;
         Ok(())
@@ -132,3 +209,6 @@ impl Rounds {
 fn pause(failures: u32) -> Duration {
     PAUSE_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE_MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Which blocks the rules look at: functions of what a sync saw and of time.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bucket::filter;
@@ -8,9 +9,10 @@ use bucket::layout::DELETION_MARK;
 use bucket::marker::Found;
 use bucket::{Block, Snapshot, State};
 use model::BlockId;
-use tsdb_core::block::Meta;
+use tsdb_core::block::{INDEX_FILE, Meta};
 
-use crate::retention::{Candidate, Resolution};
+use crate::plan::{Candidate, JobKey, View};
+use crate::resolution::Resolution;
 
 /// Which blocks the rules apply to.
 #[derive(Clone, Copy, Debug)]
@@ -20,25 +22,62 @@ pub(crate) struct Scope {
     pub(crate) max_time_ms: i64,
 }
 
-/// The blocks that retention decides about.
+/// What no job may touch, for reasons that are not in the bucket's blocks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reserved {
+    /// Something is wrong with them.
+    pub(crate) quarantined: HashSet<BlockId>,
+    /// They are not to be done again.
+    pub(crate) quarantined_jobs: HashSet<JobKey>,
+    /// A job that runs has them.
+    pub(crate) busy: HashSet<BlockId>,
+}
+
+/// What can be planned with: the blocks without a deletion mark whose metas make sense.
 ///
-/// Left out are blocks outside of the scope, those that carry a mark already, be it readable or
-/// not, and those of which not everything could be read this time.
-pub(crate) fn candidates(snapshot: &Snapshot, scope: &Scope, now_ms: i64) -> Vec<Candidate> {
+/// Blocks outside of the scope, those whose deletion mark cannot be read, and those of which not
+/// everything could be read this time are there, but not open.
+pub(crate) fn view(snapshot: &Snapshot, scope: &Scope, reserved: &Reserved, now_ms: i64) -> View {
     let unsure = unsure(snapshot);
-    let candidates = snapshot.blocks.iter().filter_map(|(&id, block)| {
-        let meta = meta(block)?;
-        // A time that was left out reads as zero and would be older than every retention.
-        let is_sound = meta.ulid == id && meta.min_time_ms < meta.max_time_ms;
+    let blocks = snapshot.blocks.iter().filter_map(|(&id, block)| {
+        let meta = meta(block).filter(|it| oddity(id, it).is_none())?;
+        let resolution = Resolution::from_ms(meta.thanos.downsample.resolution_ms)?;
         let is_inside = filter::in_time(meta, scope.min_time_ms, scope.max_time_ms)
             && !filter::is_too_fresh(meta, now_ms, whole_ms(scope.consistency_delay));
-        let is_open = block.deletion == Found::Absent && !unsure.contains(&id);
-        // Nobody said how long samples of another resolution are to be kept.
-        let resolution = Resolution::from_ms(meta.thanos.downsample.resolution_ms)?;
-        let max_time_ms = meta.max_time_ms;
-        (is_sound && is_inside && is_open).then_some(Candidate { id, max_time_ms, resolution })
+        let is_open = is_inside && block.deletion == Found::Absent && !unsure.contains(&id);
+        block.deletion.mark().is_none().then(|| Candidate {
+            meta: Arc::clone(meta),
+            resolution,
+            bytes: block.files.iter().map(|it| it.size_bytes).sum(),
+            index_bytes: block.file_bytes(INDEX_FILE).unwrap_or_default(),
+            is_whole: matches!(block.state, State::Loaded(_)),
+            is_open,
+            // Whoever wrote what cannot be read meant something.
+            no_compact: block.no_compact != Found::Absent,
+            no_downsample: block.no_downsample.mark().is_some(),
+            is_quarantined: reserved.quarantined.contains(&id) || meta.thanos.labels.is_empty(),
+            is_busy: reserved.busy.contains(&id),
+        })
     });
-    candidates.collect()
+    View { blocks: blocks.collect(), quarantined_jobs: reserved.quarantined_jobs.clone(), now_ms }
+}
+
+/// Why a block cannot be planned with although its meta can be read; none for most.
+pub(crate) fn oddity(id: BlockId, meta: &Meta) -> Option<String> {
+    if meta.ulid != id {
+        return Some(format!("its meta is that of block {}", meta.ulid));
+    }
+    let (min_time_ms, max_time_ms) = (meta.min_time_ms, meta.max_time_ms);
+    // A time that was left out reads as zero and would be older than every retention.
+    if min_time_ms >= max_time_ms {
+        return Some(format!("its times are from {min_time_ms} to {max_time_ms} ms"));
+    }
+    let resolution_ms = meta.thanos.downsample.resolution_ms;
+    // Nobody said how long samples of another resolution are to be kept.
+    if Resolution::from_ms(resolution_ms).is_none() {
+        return Some(format!("its resolution of {resolution_ms} ms is none that is known"));
+    }
+    None
 }
 
 /// The blocks whose mark is older than the delay, by its own time and by the store's, whatever
@@ -65,7 +104,7 @@ pub(crate) fn whole_ms(duration: Duration) -> i64 {
 }
 
 /// A meta that can be read, also where files are missing: their retention ends all the same.
-fn meta(block: &Block) -> Option<&Meta> {
+fn meta(block: &Block) -> Option<&Arc<Meta>> {
     match &block.state {
         State::Loaded(meta) | State::Incomplete { meta, .. } => Some(meta),
         State::NoMeta | State::Corrupt(_) | State::Failed(_) => None,
@@ -79,8 +118,6 @@ fn unsure(snapshot: &Snapshot) -> HashSet<BlockId> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bucket::layout::StoredFile;
     use bucket::marker::DeletionMark;
     use bucket::view::Trouble;
@@ -112,8 +149,9 @@ mod tests {
         let id = meta.ulid;
         snapshot.blocks.insert(id, block(State::Loaded(Arc::new(meta)), Found::Absent));
         change(&mut snapshot);
-        let candidates = candidates(&snapshot, &SCOPE, 10 * HOUR_MS);
-        assert_eq!(candidates.len(), usize::from(is_candidate), "{snapshot:?}");
+        let view = view(&snapshot, &SCOPE, &Reserved::default(), 10 * HOUR_MS);
+        let open = view.blocks.iter().filter(|it| it.is_open).count();
+        assert_eq!(open, usize::from(is_candidate), "{snapshot:?}");
     }
 
     fn changed(change: impl Fn(&mut Meta)) -> Meta {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use bucket::marker::{self, DeletionMark};
 use bytes::Bytes;
 use model::TimeBound;
 use objstore::faulty::{Fault, Moment, Trigger};
@@ -10,6 +11,7 @@ use objstore::{Environment, Faulty, MemoryStore, ObjectStore as _, Operation};
 use tsdb_core::block::Meta;
 
 use super::*;
+use crate::metrics::Reason;
 use crate::retention::Policy;
 
 mod clock_skew;
@@ -50,7 +52,13 @@ fn world() -> World {
     let rules = Rules {
         consistency_delay: Duration::ZERO,
         delete_delay: Duration::from_hours(48),
-        retention: Policy { raw: Some(Duration::from_hours(24)), ..Policy::default() },
+        plan: plan::Rules {
+            ranges_ms: plan::RANGES_MS.to_vec(),
+            replica_labels: Vec::new(),
+            downsampling: false,
+            retention: Policy { raw: Some(Duration::from_hours(24)), ..Policy::default() },
+            index_bytes_max: u64::MAX,
+        },
         min_time: TimeBound::At(i64::MIN),
         max_time: TimeBound::At(i64::MAX),
     };
@@ -110,7 +118,13 @@ impl World {
     async fn iterate(&mut self) -> anyhow::Result<()> {
         let snapshot = self.pass.sync().await?;
         let cleaned = self.pass.clean(&snapshot).await;
-        cleaned.and(self.pass.retain(&snapshot).await)
+        cleaned.and(self.retain(&snapshot).await)
+    }
+
+    async fn retain(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let view = self.pass.view(snapshot, HashSet::new());
+        let plan = plan::plan(&view, self.pass.plan_rules());
+        self.pass.retain(snapshot, &plan).await
     }
 }
 
@@ -186,7 +200,7 @@ async fn one_block_that_cannot_be_deleted_keeps_no_other() {
     assert_eq!((left, world.pass.metrics.cleanup_failures.get()), (1, 1));
     world.iterate().await.unwrap();
     let left: Vec<String> = world.memory.contents().into_keys().collect();
-    assert_eq!(left, [clock::PROBE_KEY]);
+    assert_eq!(left, [clock::PROBE_KEY, crate::quarantine::KEY]);
 }
 
 #[tokio::test]
@@ -210,7 +224,7 @@ async fn retention_marks_once_and_never_overwrites() {
         assert_eq!(ours, expected);
         assert!(!world.has(3, "deletion-mark.json"));
     }
-    assert_eq!(world.pass.metrics.marked(), 1);
+    assert_eq!(world.pass.metrics.marked(Reason::Retention), 1);
     assert_eq!(world.pass.metrics.todo_deletion_blocks.get(), 0);
 }
 
@@ -221,10 +235,10 @@ async fn a_mark_that_came_since_the_sync_is_kept() {
     world.at(10 * DAY_MS);
     let snapshot = world.pass.sync().await;
     world.put(1, "deletion-mark.json", "somebody else's").await;
-    world.pass.retain(&snapshot.unwrap()).await.unwrap();
+    world.retain(&snapshot.unwrap()).await.unwrap();
     let key = format!("{}/deletion-mark.json", id(1));
     assert_eq!(world.memory.contents()[&key], "somebody else's");
-    assert_eq!(world.pass.metrics.marked(), 0);
+    assert_eq!(world.pass.metrics.marked(Reason::Retention), 0);
 }
 
 #[tokio::test]
@@ -238,7 +252,7 @@ async fn one_mark_that_cannot_be_written_keeps_no_other() {
     // The first upload is the one that asks for the time.
     let operation = Some(Operation::Upload);
     world.faulty.add(Fault { operation, ..Fault::new(Trigger::Nth(2)) });
-    let error = world.pass.retain(&snapshot.unwrap()).await.unwrap_err();
+    let error = world.retain(&snapshot.unwrap()).await.unwrap_err();
     assert!(format!("{error:#}").contains("1 of 3 blocks could not be marked"), "{error:#}");
     let marked = |world: &World| [1, 2, 3].map(|it| world.has(it, "deletion-mark.json"));
     assert_eq!(marked(&world).into_iter().filter(|it| *it).count(), 2);

@@ -9,11 +9,12 @@ use tempfile::TempDir;
 
 pub(crate) const DAY_MS: i64 = 86_400_000;
 
-pub(crate) struct BucketDir(TempDir);
+/// The bucket, and the data directory of who works on it.
+pub(crate) struct BucketDir(TempDir, TempDir);
 
 impl BucketDir {
     pub(crate) fn new() -> BucketDir {
-        BucketDir(TempDir::new().unwrap())
+        BucketDir(TempDir::new().unwrap(), TempDir::new().unwrap())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -23,6 +24,10 @@ impl BucketDir {
     pub(crate) fn flag(&self) -> String {
         let directory = self.path().display();
         format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {directory}}}}}")
+    }
+
+    pub(crate) fn data_flag(&self) -> String {
+        format!("--data-dir={}", self.1.path().display())
     }
 
     fn file(&self, id: BlockId, name: &str) -> PathBuf {

@@ -40,6 +40,16 @@ fn all_flags_of_thanos_are_taken() {
     for default in ["wait: false", "delete_delay: 172800s", "raw: None", "wait_interval: 300s"] {
         assert!(nothing_given.contains(default), "{default}: {nothing_given}");
     }
+    for (flags, expected) in [
+        (&[][..], "deduplication: OneToOne"),
+        (&["--deduplication.func=one-to-one", "--deduplication.replica-label=r"], "OneToOne"),
+        (&["--deduplication.func=penalty", "--deduplication.replica-label=r"], "Penalty"),
+        (&["--debug.max-compaction-level=2"], "ranges_ms: [3600000, 7200000, 28800000]"),
+        (&["--compact.concurrency=3", "--downsample.concurrency=2"], "compact_concurrency: 3"),
+    ] {
+        let config = parse(flags).unwrap();
+        assert!(config.contains(expected), "{flags:?}: {config}");
+    }
     assert!(parse(&["--retention.resolution-raw=0d"]).unwrap().contains("raw: None"));
 }
 
@@ -47,7 +57,12 @@ fn all_flags_of_thanos_are_taken() {
 fn what_cannot_be_is_refused_with_a_reason() {
     for (flags, reason) in [
         (&["--retention.resolution-raw=1d"][..], "--downsampling.disable"),
-        (&["--retention.resolution-5m=9d"], "240h"),
+        (&["--retention.resolution-5m=9d"], "1h resolution downsampling will occur (10 days)"),
+        (&["--retention.resolution-raw=39h"], "5m resolution downsampling will occur (40 hours)"),
+        (&["--deduplication.func=penalty"], "at least one --deduplication.replica-label"),
+        (&["--deduplication.func=chain"], "must be"),
+        (&["--debug.max-compaction-level=5"], "--debug.max-compaction-level=5"),
+        (&["--compact.concurrency=0"], "--compact.concurrency=0"),
         (&["--wait", "--wait-interval=0s"], "--wait-interval"),
         (&["--selector.relabel-config=[]"], "selection of blocks by relabelling"),
         (&["--min-time=yesterday"], "--min-time=yesterday"),

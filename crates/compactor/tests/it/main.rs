@@ -3,5 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the buckets of these tests are directories")]
 
 mod bucket_dir;
+mod end_to_end;
 mod flags;
 mod life;
+mod real_blocks;

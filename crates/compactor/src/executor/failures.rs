@@ -1,0 +1,60 @@
+//! What the failures of reading, merging and writing blocks mean for a job.
+
+use crate::executor::{Balance, Failure};
+
+impl From<tsdb_core::compact::Balance> for Balance {
+    fn from(balance: tsdb_core::compact::Balance) -> Balance {
+        let tsdb_core::compact::Balance { in_samples, out_samples, dropped } = balance;
+        Balance { in_samples, out_samples, dropped, ..Balance::default() }
+    }
+}
+
+impl From<tsdb_core::error::Error> for Failure {
+    /// Damage is named with its block. What the surroundings are to blame for is tried again,
+    /// however hopeless it looks: access may be granted, a disk be emptied.
+    fn from(error: tsdb_core::error::Error) -> Failure {
+        use tsdb_core::error::Error;
+        match error {
+            Error::BlockDamaged { block, file, damage } => {
+                Failure::Damaged { block, place: file, what: damage.to_string() }
+            }
+            Error::Unbalanced { balance } => Failure::Unbalanced((*balance).into()),
+            Error::Cancelled => Failure::Stopped,
+            Error::Unsupported { .. } | Error::Invalid { .. } => {
+                Failure::Hopeless(error.to_string())
+            }
+            Error::Corrupt { .. }
+            | Error::Stream { .. }
+            | Error::Scratch { .. }
+            | Error::Io { .. }
+            | Error::Budget(_)
+            | Error::Unavailable { .. } => Failure::Transient(error.into()),
+        }
+    }
+}
+
+impl From<bucket::Error> for Failure {
+    fn from(error: bucket::Error) -> Failure {
+        match error {
+            bucket::Error::Incomplete { id, missing } => Failure::Damaged {
+                block: id,
+                place: bucket::layout::prefix(id),
+                what: format!("it is not complete: {}", missing.join(", ")),
+            },
+            bucket::Error::Corrupt { key, damage } => match bucket::layout::parse(&key) {
+                Some((block, _)) => {
+                    let what = damage.to_string();
+                    Failure::Damaged { block, place: key, what }
+                }
+                None => Failure::Hopeless(format!("{key}: {damage}")),
+            },
+            bucket::Error::Local(error) => error.into(),
+            bucket::Error::Unfit { .. } | bucket::Error::MarkVersion { .. } => {
+                Failure::Hopeless(error.to_string())
+            }
+            bucket::Error::Store(_) | bucket::Error::Unverified { .. } => {
+                Failure::Transient(error.into())
+            }
+        }
+    }
+}
