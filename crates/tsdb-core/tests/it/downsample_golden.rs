@@ -139,7 +139,7 @@ pub(crate) fn series(shared: &Path, block: &str) -> Vec<(String, Vec<ChunkData>)
     all.map(|it| (it.labels.to_string(), block.chunks(&it).unwrap())).collect()
 }
 
-fn inputs(vector: &Value) -> Vec<ChunkData> {
+pub(crate) fn inputs(vector: &Value) -> Vec<ChunkData> {
     vector["input"].as_array().unwrap().iter().map(input).collect()
 }
 

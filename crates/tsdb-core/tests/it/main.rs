@@ -12,6 +12,8 @@ mod damage;
 mod downsample;
 mod downsample_blocks;
 mod downsample_golden;
+mod downsample_histograms;
+mod downsample_reference;
 mod downsample_views;
 mod engine;
 mod engine_budget;
