@@ -141,14 +141,20 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// When it is cut short or does not fit.
+    #[inline]
     pub fn uvarint(&mut self) -> Result<u64, Damage> {
-        let rest = self.rest();
-        if let Some(&first) = rest.first()
+        if let Some(&first) = self.rest().first()
             && first < 0x80
         {
             self.at += 1;
             return Ok(u64::from(first));
         }
+        self.long_uvarint()
+    }
+
+    /// An unsigned varint of more than one byte, mostly.
+    fn long_uvarint(&mut self) -> Result<u64, Damage> {
+        let rest = self.rest();
         let mut value = 0;
         for (index, &byte) in rest.iter().take(VARINT_BYTES_MAX).enumerate() {
             if index == VARINT_BYTES_MAX - 1 && byte > 1 {

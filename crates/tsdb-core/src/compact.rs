@@ -17,7 +17,8 @@
 //! Samples are counted where they are read and where they are written ([`Balance`]). A job whose
 //! counts do not add up is an error, as is any damage, named with its block; in either case what
 //! went to the sink is worth nothing. The meta.json is not written here: whoever publishes the
-//! block writes it last. Bytes are a function of the sources and the options alone.
+//! block writes it last. Bytes are a function of the sources and the options alone. See
+//! `docs/format/compaction.md`.
 
 mod aggregates;
 pub mod balance;

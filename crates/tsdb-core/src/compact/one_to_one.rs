@@ -63,8 +63,10 @@ impl Merge for OneToOne {
         }
         let all = |encoding| run.iter().all(|it| it.chunk.encoding == encoding);
         let dropped = if all(Encoding::Xor) {
-            self.floats.merge(run, &mut self.encoder)?
+            let paired = self.floats.merge_pair(run, &mut self.encoder)?;
+            paired + self.floats.merge(run, &mut self.encoder)?
         } else {
+            self.values.begin(run)?;
             self.values.merge(run, &mut self.encoder)?
         };
         balance.drop_samples(EQUAL_TIME, dropped);
@@ -156,8 +158,10 @@ impl<S: Samples> Lane<S> {
             self.samples.decode(chunk).map_err(RunError::of(*source))?;
             let times = self.samples.times();
             let inside = |it: &i64| (chunk.min_time_ms..=chunk.max_time_ms).contains(it);
-            let sorted = times.is_sorted_by(|a, b| a < b);
-            if !sorted || !times.first().is_none_or(inside) || !times.last().is_none_or(inside) {
+            if !ascends(times)
+                || !times.first().is_none_or(inside)
+                || !times.last().is_none_or(inside)
+            {
                 let text = "timestamps do not ascend within the times that the index gives";
                 let damage = Damage::new("chunk", 0, text);
                 return Err(RunError { source: *source, damage });
@@ -167,22 +171,25 @@ impl<S: Samples> Lane<S> {
     }
 }
 
+/// Whether every time is above the one before; looks at all of them, several at once.
+fn ascends(times: &[i64]) -> bool {
+    times.windows(2).fold(true, |ascends, it| ascends & (it[0] < it[1]))
+}
+
 #[derive(Debug, Default)]
 struct Lanes<S> {
     lanes: Vec<Lane<S>>,
     /// How many of the lanes this run has.
     count: usize,
+    /// Merged floats on their way to the encoder.
+    mixed: Columns,
 }
 
 impl<S: Samples> Lanes<S> {
     /// Hands all samples of a run on in order; answers how many were left out for the sake of
     /// another one at the same time.
     fn merge(&mut self, run: &[RunChunk], encoder: &mut SeriesToChunks) -> Result<u64, RunError> {
-        self.begin(run);
         let lanes = self.lanes.get_mut(..self.count).unwrap_or_default();
-        for lane in &mut *lanes {
-            lane.refill(run)?;
-        }
         let mut dropped = 0;
         while let Some((first, time_ms, next_ms)) = first_head(lanes) {
             let lane = &mut lanes[first];
@@ -209,8 +216,8 @@ impl<S: Samples> Lanes<S> {
         Ok(dropped)
     }
 
-    /// Deals the chunks of a run to lanes, in the order of sources.
-    fn begin(&mut self, run: &[RunChunk]) {
+    /// Deals the chunks of a run to lanes, in the order of sources, and decodes the first of each.
+    fn begin(&mut self, run: &[RunChunk]) -> Result<(), RunError> {
         self.count = 0;
         for (place, chunk) in run.iter().enumerate().rev() {
             let lanes = self.lanes.get_mut(..self.count).unwrap_or_default();
@@ -230,7 +237,80 @@ impl<S: Samples> Lanes<S> {
         }
         let lanes = self.lanes.get_mut(..self.count).unwrap_or_default();
         lanes.sort_by_key(|it| it.source);
+        lanes.iter_mut().try_for_each(|it| it.refill(run))
     }
+}
+
+impl Lanes<Floats> {
+    /// Begins a run, and if it has two lanes, as most have, goes on until one of them ends: sample
+    /// by sample without a branch that depends on whose turn it is.
+    fn merge_pair(
+        &mut self,
+        run: &[RunChunk],
+        encoder: &mut SeriesToChunks,
+    ) -> Result<u64, RunError> {
+        self.begin(run)?;
+        let mut dropped = 0;
+        let lanes = self.lanes.get_mut(..self.count).unwrap_or_default();
+        let [first, second] = lanes else { return Ok(0) };
+        while first.head().is_some() && second.head().is_some() {
+            let (first_used, second_used) =
+                interleave(first.floats(), second.floats(), &mut self.mixed);
+            first.at += first_used;
+            second.at += second_used;
+            let mixed = self.mixed.timestamps_ms.len();
+            dropped += (first_used + second_used - mixed) as u64;
+            for (timestamp_ms, value) in self.mixed.timestamps_ms.iter().zip(&self.mixed.values) {
+                encoder.push_float(*timestamp_ms, *value);
+            }
+            first.refill(run)?;
+            second.refill(run)?;
+        }
+        Ok(dropped)
+    }
+}
+
+impl Lane<Floats> {
+    /// The samples that are decoded and not used.
+    fn floats(&self) -> (&[i64], &[f64]) {
+        let Columns { timestamps_ms, values, .. } = &self.samples.0;
+        let times = timestamps_ms.get(self.at..).unwrap_or_default();
+        (times, values.get(self.at..).unwrap_or_default())
+    }
+}
+
+/// Merges samples until either side ends; answers how many of each were used. Of two at one time
+/// the left one is kept.
+fn interleave(
+    (left_times, left_values): (&[i64], &[f64]),
+    (right_times, right_values): (&[i64], &[f64]),
+    out: &mut Columns,
+) -> (usize, usize) {
+    let most = left_times.len() + right_times.len();
+    out.timestamps_ms.resize(most, 0);
+    out.values.resize(most, 0.0);
+    let places = out.timestamps_ms.iter_mut().zip(&mut out.values);
+    let (mut left, mut right, mut count) = (0, 0, 0);
+    for (timestamp_ms, value) in places {
+        let (Some(&left_ms), Some(&right_ms)) = (left_times.get(left), right_times.get(right))
+        else {
+            break;
+        };
+        let (Some(&left_value), Some(&right_value)) =
+            (left_values.get(left), right_values.get(right))
+        else {
+            break;
+        };
+        let is_left = left_ms <= right_ms;
+        *timestamp_ms = if is_left { left_ms } else { right_ms };
+        *value = if is_left { left_value } else { right_value };
+        left += usize::from(is_left);
+        right += usize::from(right_ms <= left_ms);
+        count += 1;
+    }
+    out.timestamps_ms.truncate(count);
+    out.values.truncate(count);
+    (left, right)
 }
 
 /// The first lane with the earliest head, its time, and the earliest head of the others.

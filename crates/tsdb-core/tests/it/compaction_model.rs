@@ -20,7 +20,7 @@ use tsdb_core::compact::{
 use tsdb_core::fs::Fs;
 use tsdb_core::index::SeriesEntry;
 use tsdb_core::stream::local::{DirectorySink, open_source};
-use tsdb_core::stream::{Scratch, Source};
+use tsdb_core::stream::{Ranged, Scratch, Sink, SinkFile, Source};
 use tsdb_core::{Error, Result};
 
 const HOME: &str = "/home";
@@ -496,4 +496,133 @@ fn fs_bytes(fs: &FaultFs, path: &Path) -> Vec<u8> {
 fn fs_first_value() -> u8 {
     // "", "__name__", "host-00001", …
     2
+}
+
+/// Fails every read behind an offset, for a while.
+#[derive(Debug)]
+struct Flaky(Arc<dyn Ranged>, u64);
+
+impl Ranged for Flaky {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.0.size_bytes()
+    }
+
+    fn read(&self, range: std::ops::Range<u64>) -> Result<Bytes> {
+        if range.end > self.1 {
+            return Err(unreachable_for_now("read", self.name()));
+        }
+        self.0.read(range)
+    }
+}
+
+fn unreachable_for_now(operation: &'static str, name: &str) -> Error {
+    let source = Box::new(std::io::Error::other("the store answered 503"));
+    Error::Stream { operation, name: name.to_owned(), is_transient: true, source }
+}
+
+/// Takes so many files, and no more than a few bytes of the last.
+#[derive(Debug)]
+struct Full(std::sync::atomic::AtomicUsize);
+
+impl Sink for Full {
+    fn create(&self, path: &str) -> Result<Box<dyn SinkFile>> {
+        let left = self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        match left {
+            0 => Err(unreachable_for_now("create", path)),
+            left => Ok(Box::new(FullFile(left == 1))),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FullFile(bool);
+
+impl SinkFile for FullFile {
+    fn write(&mut self, _bytes: Bytes) -> Result<()> {
+        if self.0 { Err(unreachable_for_now("write", "it")) } else { Ok(()) }
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_store_that_fails_is_no_damage_and_may_be_asked_again() {
+    let fs = FaultFs::new();
+    let sources = blocks(&fs, 2, 30);
+    let check = |error: Error| {
+        assert!(error.is_transient(), "{error}");
+        assert_eq!(error.damaged_block(), None, "{error}");
+        assert!(error.to_string().contains("503"), "{error}");
+        let scratch_left = fs.files().iter().any(|it| it.parent() == Some(Path::new(HOME)));
+        assert!(!scratch_left, "scratch space is left in use");
+    };
+    for behind in [0, 300] {
+        let mut flaky = sources.clone();
+        flaky[1].segments[0] = Arc::new(Flaky(Arc::clone(&sources[1].segments[0]), behind));
+        check(run_plain(&fs, &flaky).unwrap_err());
+        let mut flaky = sources.clone();
+        flaky[0].index = Arc::new(Flaky(Arc::clone(&sources[0].index), behind));
+        check(run_plain(&fs, &flaky).unwrap_err());
+    }
+    let metas: Vec<&Meta> = sources.iter().map(|it| &it.meta).collect();
+    let meta = naming::meta_of(&metas, naming::output_id(&metas, "test")).unwrap();
+    for files in 0..3 {
+        let target = Target {
+            sink: Arc::new(Full(files.into())),
+            scratch: Scratch { fs: &fs, directory: Path::new(HOME), bytes_max: 1 << 30 },
+            budget: &Budget::unlimited(),
+            progress: &Ignored,
+        };
+        let (meta, options) = (meta.clone(), Options::default());
+        let result = compact::compact(&sources, meta, &target, &options, &mut OneToOne::new());
+        check(result.unwrap_err());
+    }
+    assert!(run_plain(&fs, &sources).is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_bytes_say_is_a_block_or_damage(
+        in_index: bool,
+        number in 0..4_usize,
+        at: prop::sample::Index,
+        byte: u8,
+    ) {
+        let fs = FaultFs::new();
+        let series: Vec<(usize, Chunks)> = (0..4).map(|it| (it, steady(0, 130, 0))).collect();
+        let shifted: Vec<(usize, Chunks)> = (0..4).map(|it| (it, steady(0, 130, 5))).collect();
+        let paths = [write_block(&fs, 1, 0, &series), write_block(&fs, 2, 0, &shifted)];
+        let sources = open(&fs, &paths);
+        let file = paths[0].join(if in_index { "index" } else { "chunks/000001" });
+        let mut bytes = fs.read(&file).unwrap();
+        if in_index {
+            change_series(&mut bytes, number, |it| it[at.index(it.len())] = byte);
+        } else {
+            // The data of the first chunk, with a checksum that is right again.
+            let length = usize::from(bytes[8] & 0x7f) | usize::from(bytes[9]) << 7;
+            let (start, end) = match bytes[8] < 0x80 {
+                true => (9, 10 + usize::from(bytes[8])),
+                false => (10, 11 + length),
+            };
+            bytes[start + 1 + at.index(end - start - 1)] = byte;
+            let crc = crc32c(&bytes[start..end]).to_be_bytes();
+            bytes[end..end + 4].copy_from_slice(&crc);
+        }
+        fs.overwrite(&file, &bytes).unwrap();
+        match run_plain(&fs, &open(&fs, &paths)) {
+            Ok((report, _)) => prop_assert!(report.balance.check().is_ok()),
+            Err(error) => {
+                let id = sources[0].meta.ulid;
+                prop_assert_eq!(error.damaged_block(), Some(id), "{}", error);
+            }
+        }
+    }
 }

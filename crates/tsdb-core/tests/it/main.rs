@@ -7,6 +7,7 @@ mod chunk_chance;
 mod chunk_vectors;
 mod chunks;
 mod compaction;
+mod compaction_aggregates;
 mod compaction_model;
 mod damage;
 mod downsample;
