@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::{Budget, Columns, Labels, Matcher, Tenant, TimeRange};
 
 use crate::block::ChunkData;
-use crate::chunk::{Encoding, xor};
+use crate::chunk::{self, Encoding, xor};
 use crate::db::local::LocalBlock;
 use crate::db::{Engine, HeadQuery, Selection};
 use crate::error::{Error, Result};
@@ -185,10 +185,11 @@ impl Engine {
                 };
                 series.chunks = vec![chunk];
                 let read = not_damaged(block.reader.chunks(&series).map(Some))?;
-                let is_xor = |it: &ChunkData| it.encoding == Encoding::Xor;
-                for chunk in read.into_iter().flatten().filter(is_xor) {
+                let is_floats =
+                    |it: &ChunkData| matches!(it.encoding, Encoding::Xor | Encoding::Xor2);
+                for chunk in read.into_iter().flatten().filter(is_floats) {
                     let mut columns = Columns::default();
-                    if xor::decode(&chunk.data, &mut columns).is_ok() {
+                    if chunk::decode(chunk.encoding, &chunk.data, &mut columns).is_ok() {
                         for it in &mut *asked {
                             it.found = it.found.or(columns.float_bits_at(it.timestamp_ms));
                         }

@@ -264,6 +264,27 @@ fn deleted_samples_are_not_given_out() {
     assert!(compared > 1000, "only {compared} samples");
 }
 
+#[test]
+fn chunks_without_deleted_samples_have_the_bytes_of_prometheus() {
+    let Some(shared) = golden::shared_or_skip() else { return };
+    let (block, applied) =
+        (open(&shared, "prom-tombstones"), open(&shared, "prom-tombstones-applied"));
+    let left = |block: &block::Reader| {
+        let read = |it: BlockSeries| (it.labels.clone(), block.chunks(&it).unwrap());
+        let all = all_series(block).into_iter().map(read);
+        all.filter(|it| !it.1.is_empty()).collect::<Vec<_>>()
+    };
+    let (got, want) = (left(&block), left(&applied));
+    assert_eq!(got.len(), want.len());
+    let mut kinds = [0; 4];
+    for ((labels, got), (same_labels, want)) in got.iter().zip(&want) {
+        assert_eq!(labels, same_labels);
+        assert_eq!(got, want, "{labels}");
+        got.iter().for_each(|it| kinds[usize::from(it.encoding.to_byte())] += 1);
+    }
+    assert!(kinds[1..].iter().all(|it| *it > 0), "{kinds:?}");
+}
+
 /// What is left behind deleted samples begins a chunk, and nothing is known of the reset before.
 fn without_hints(samples: &[Timed]) -> Vec<String> {
     samples::texts(samples).iter().map(|it| it.replacen("NotReset", "Unknown", 1)).collect()
