@@ -149,6 +149,7 @@ pub fn compact(
     let mut writer = BlockWriter::create(sink, target.scratch, &meta, list, &budget)?;
     writer.set_segment_bytes_max(options.segment_bytes_max);
     let heads = Heads::open(cursors, maps)?;
+    merge.begin(meta.thanos.downsample.resolution_ms);
     let total_bytes = sources.iter().map(Source::size_bytes).sum();
     let mut job = Job { heads, assembler: Assembler::new(merge, &budget)?, writer };
     job.run(target.progress, total_bytes)?;

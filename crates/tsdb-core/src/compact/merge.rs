@@ -65,6 +65,9 @@ pub trait Merge: Send + fmt::Debug {
     /// Names the rule, in reports and in the name of the block that comes out.
     fn name(&self) -> &'static str;
 
+    /// Tells, before the first run of a job, the resolution of its blocks in ms; 0 for raw samples.
+    fn begin(&mut self, _resolution_ms: i64) {}
+
     /// How far apart chunks may lie and still be given to [`Merge::merge`] as one run, in ms. 0
     /// means that only chunks that overlap are, at least in one timestamp; all others are copied.
     fn reach_ms(&self) -> i64 {

@@ -26,6 +26,9 @@ const LISTS_BYTES_MAX: usize = 256 * 1024 * 1024;
 const PASS_WINDOW_BYTES: usize = 256 * 1024;
 /// How many series are added between two adjustments of the account.
 const ACCOUNT_EVERY: usize = 1024;
+/// Most bytes of an entry of the offset table besides its texts: count, lengths of empty texts,
+/// offset; and the table's own count.
+const TABLE_ENTRY_BYTES_MAX: usize = 1 + 2 + LENGTH_BYTES_MAX + size_of::<u32>();
 /// Bytes that a label pair takes in memory, map and sorted list together.
 const PAIR_BYTES: usize = 48;
 
@@ -279,7 +282,10 @@ impl<'a> Writer<'a> {
         }
         let count = u32::try_from(sorted.len() + 1);
         let count = count.map_err(|_| Error::invalid("index exceeds 2^32 label pairs"))?;
-        let mut table = count.to_be_bytes().to_vec();
+        let table_bytes = self.table_bytes_max(&sorted);
+        self.held.grow(table_bytes)?;
+        let mut table = Vec::with_capacity(table_bytes);
+        table.extend_from_slice(&count.to_be_bytes());
         let all = std::mem::take(&mut self.references);
         self.write_list(("", ""), &all, &mut table)?;
         self.output.flush()?;
@@ -300,6 +306,14 @@ impl<'a> Writer<'a> {
         }
         self.references = all;
         Ok(table)
+    }
+
+    /// The most bytes that the offset table takes.
+    fn table_bytes_max(&self, sorted: &[((u32, u32), u32)]) -> usize {
+        let text = |number| LENGTH_BYTES_MAX + self.symbols.get(number).len();
+        let entry = |(name, value)| TABLE_ENTRY_BYTES_MAX + text(name) + text(value);
+        // The list of all series has an entry too.
+        TABLE_ENTRY_BYTES_MAX + sorted.iter().map(|it| entry(it.0)).sum::<usize>()
     }
 
     /// The lists of the pairs of one pass, one behind the other: a counting sort over the series.

@@ -97,7 +97,9 @@ fn merge(chunks: Vec<(usize, ChunkData)>) -> (Vec<ChunkData>, Balance) {
         chunks.into_iter().map(|(source, chunk)| RunChunk { source, chunk }).collect();
     run.sort_by_key(|it| (it.chunk.min_time_ms, it.chunk.max_time_ms, it.source));
     let (mut out, mut balance) = (Vec::new(), Balance::default());
-    OneToOne::at_resolution(RESOLUTION_MS).merge(&run, &mut out, &mut balance).unwrap();
+    let mut merge = OneToOne::new();
+    merge.begin(RESOLUTION_MS);
+    merge.merge(&run, &mut out, &mut balance).unwrap();
     (out, balance)
 }
 
