@@ -13,6 +13,7 @@ use store_gateway::StoreGateway;
 
 use crate::healthcheck;
 use crate::standalone::Standalone;
+use crate::tools;
 
 const EXIT_USAGE: u8 = 2;
 
@@ -46,6 +47,7 @@ pub(crate) fn dispatch(arguments: Vec<OsString>) -> ExitCode {
         "-V" | "--version" | "version" => tell(concat!("aion ", env!("CARGO_PKG_VERSION"), "\n")),
         "check" => check(rest),
         "healthcheck" => healthcheck::run(rest),
+        "tools" => tools::run(rest),
         name => match DAEMONS.iter().find(|it| it.name == name) {
             Some(daemon) => (daemon.run)(&format!("aion {name}"), rest),
             None => unknown(name),
@@ -69,7 +71,7 @@ fn check(arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn unknown(name: &str) -> ExitCode {
-    let known = DAEMONS.iter().map(|it| it.name).chain(["check", "healthcheck"]);
+    let known = DAEMONS.iter().map(|it| it.name).chain(["check", "healthcheck", "tools"]);
     match nearest(name, known) {
         Some(meant) => usage(&format!("unknown command {name}, did you mean {meant}?")),
         None => usage(&format!("unknown command {name}; aion --help lists the commands")),
@@ -87,6 +89,7 @@ fn help() -> String {
     for (name, about) in [
         ("check", "checks a configuration: aion check config COMMAND [FLAGS]"),
         ("healthcheck", "asks a daemon on this machine whether it is ready"),
+        ("tools", "looks at a bucket, and mends it: aion tools bucket TOOL [FLAGS]"),
     ] {
         text.push_str(&format!("  {name:<13}{about}\n"));
     }

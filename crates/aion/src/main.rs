@@ -6,6 +6,7 @@ mod healthcheck;
 mod http_client;
 mod self_metrics;
 mod standalone;
+mod tools;
 
 use std::process::ExitCode;
 

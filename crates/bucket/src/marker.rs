@@ -14,6 +14,8 @@ use crate::layout;
 const SIZE_MAX_BYTES: u64 = 64 * 1024;
 /// The only version of all three.
 const VERSION: u32 = 1;
+/// The reason of marks that a person sets.
+pub const MANUAL: &str = "manual";
 
 /// What a block was marked for.
 pub trait Mark: Serialize + DeserializeOwned + Send + Sync {
@@ -210,6 +212,20 @@ pub async fn write<M: Mark>(store: &dyn ObjectStore, mark: &M) -> Result<bool> {
         Err(error) if error.is_already_exists() => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Takes a mark away; answers whether there was one.
+///
+/// # Errors
+/// When the bucket fails.
+pub async fn remove(store: &dyn ObjectStore, id: BlockId, file: &str) -> Result<bool> {
+    let key = layout::key(id, file);
+    match store.head(&key).await {
+        Err(error) if error.is_not_found() => return Ok(false),
+        found => drop(found?),
+    }
+    store.delete(&key).await?;
+    Ok(true)
 }
 
 /// Decodes the mark of an object as Go decodes it: keys in any case, nulls as absent.

@@ -46,8 +46,12 @@ pub async fn clean(store: &dyn ObjectStore, snapshot: &Snapshot, now_ms: i64) ->
     cleaned
 }
 
-/// Deletes a block unless somebody went on with it since it was listed.
-async fn clean_one(store: &dyn ObjectStore, id: BlockId, now_ms: i64) -> Result<bool> {
+/// Deletes an upload that was given up, unless somebody went on with it since it was listed;
+/// answers whether it did.
+///
+/// # Errors
+/// When the bucket fails; what is left goes with another call.
+pub async fn clean_one(store: &dyn ObjectStore, id: BlockId, now_ms: i64) -> Result<bool> {
     let files = layout::list_block(store, id).await?;
     let block = Block {
         state: State::NoMeta,

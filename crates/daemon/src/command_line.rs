@@ -16,7 +16,8 @@ use crate::{Service, flags, logs, traces};
 const ARGUMENTS_MAX: usize = 100_000;
 
 /// What the command line asks for.
-pub(crate) enum Parsed {
+#[derive(Debug)]
+pub enum CommandLine {
     /// To go on with these flags; notes are to be logged.
     Flags {
         /// What was given, with all layers below.
@@ -67,32 +68,50 @@ pub fn config_of<S: Service>(arguments: &[String]) -> anyhow::Result<S::Config> 
     let settings = Settings::default();
     let arguments = arguments.iter().map(OsString::from).collect();
     match parse_with(&command, settings, arguments)? {
-        Parsed::Flags { flags, .. } => S::config(&flags),
-        Parsed::Text(_) => bail!("{} is not started by asking for help", S::NAME),
+        CommandLine::Flags { flags, .. } => S::config(&flags),
+        CommandLine::Text(_) => bail!("{} is not started by asking for help", S::NAME),
     }
 }
 
+/// Reads the flags of a command that is no service: environment and command line. Variables that
+/// name no flag of it are those of services, and not noted.
+///
+/// # Errors
+/// One line: which flag, what is wrong, what to do.
+pub fn parse_command(command: &Command, arguments: Vec<OsString>) -> anyhow::Result<CommandLine> {
+    let arguments = expand_files(arguments)?;
+    let mut settings = Settings::default();
+    settings.add_environment(command, variables())?;
+    settings.notes.clear();
+    parse_with(command, settings, arguments)
+}
+
 /// Reads all layers: file, environment, command line.
-pub(crate) fn parse(command: &Command, arguments: Vec<OsString>) -> anyhow::Result<Parsed> {
+pub(crate) fn parse(command: &Command, arguments: Vec<OsString>) -> anyhow::Result<CommandLine> {
     let arguments = expand_files(arguments)?;
     let mut settings = Settings::default();
     let file = given_value(&arguments, "config.file");
     if let Some(path) = file.or_else(|| std::env::var_os("AION_CONFIG_FILE")) {
         settings.add_file(command, &PathBuf::from(path)).context("--config.file")?;
     }
+    settings.add_environment(command, variables())?;
+    parse_with(command, settings, arguments)
+}
+
+/// The environment, as far as it can set flags.
+fn variables<M: FromIterator<(String, String)>>() -> M {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok().filter(|it| it != "AION_CONFIG_FILE")?;
         Some((name, value.into_string().ok()?))
     });
-    settings.add_environment(command, variables.collect())?;
-    parse_with(command, settings, arguments)
+    variables.collect()
 }
 
 fn parse_with(
     command: &Command,
     mut settings: Settings,
     arguments: Vec<OsString>,
-) -> anyhow::Result<Parsed> {
+) -> anyhow::Result<CommandLine> {
     let names = arguments.iter().filter_map(|it| it.to_str()?.strip_prefix("--"));
     settings.forget_twins_of(names.map(|it| it.split('=').next().unwrap_or(it)));
     let program = OsString::from(command.get_name());
@@ -102,11 +121,11 @@ fn parse_with(
         Ok(matches) => {
             let mut notes = std::mem::take(&mut settings.notes);
             notes.extend(flags::check_known(command, &matches, &settings)?);
-            Ok(Parsed::Flags { flags: matches, notes })
+            Ok(CommandLine::Flags { flags: matches, notes })
         }
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                Ok(Parsed::Text(error.to_string()))
+                Ok(CommandLine::Text(error.to_string()))
             }
             _ => bail!("{}", explain(command, &settings, &error)),
         },

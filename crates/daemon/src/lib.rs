@@ -28,7 +28,7 @@ use std::fmt;
 use std::future::Future;
 
 pub use crate::clock::{Clock, SystemClock};
-pub use crate::command_line::{command, config_of};
+pub use crate::command_line::{CommandLine, command, config_of, parse_command};
 pub use crate::context::Context;
 pub use crate::memory::Memory;
 pub use crate::metrics::Metrics;

@@ -16,7 +16,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
-use crate::command_line::{self, Parsed};
+use crate::command_line::{self, CommandLine};
 use crate::metrics::process;
 use crate::one_line::one_line;
 use crate::traces::Otlp;
@@ -79,8 +79,8 @@ struct Life<S: Service> {
 fn prepare<S: Service>(name: &str, arguments: Vec<OsString>) -> anyhow::Result<Prepared<S>> {
     let command = command_line::command::<S>(name);
     let (flags, notes) = match command_line::parse(&command, arguments)? {
-        Parsed::Flags { flags, notes } => (flags, notes),
-        Parsed::Text(text) => return Ok(Prepared::Text(text)),
+        CommandLine::Flags { flags, notes } => (flags, notes),
+        CommandLine::Text(text) => return Ok(Prepared::Text(text)),
     };
     Ok(Prepared::Life(Box::new(Life {
         config: S::config(&flags)?,

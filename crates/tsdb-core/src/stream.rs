@@ -4,6 +4,7 @@
 //! [`Source`] and writes to a [`Sink`]. [`local`] has both over a directory; a bucket brings its
 //! own. Everything here blocks the calling thread.
 
+pub mod check;
 pub mod cursor;
 pub mod frames;
 pub mod local;

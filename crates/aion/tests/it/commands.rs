@@ -21,7 +21,9 @@ fn check(arguments: &[&str], code: i32, expected: &str) {
 
 #[test]
 fn commands_have_thanos_names_and_slips_are_understood() {
-    for name in ["receive", "store", "compact", "query", "standalone", "check", "healthcheck"] {
+    for name in
+        ["receive", "store", "compact", "query", "standalone", "check", "healthcheck", "tools"]
+    {
         check(&["--help"], 0, &format!("\n  {name} "));
     }
     check(&["--version"], 0, concat!("aion ", env!("CARGO_PKG_VERSION")));

@@ -7,3 +7,4 @@ mod deploy;
 mod flags_page;
 mod standalone;
 mod thanos_flags;
+mod tools;

@@ -5,6 +5,7 @@
 mod clock;
 mod crash;
 mod deletion;
+mod due;
 mod filters;
 mod marks;
 mod remote;

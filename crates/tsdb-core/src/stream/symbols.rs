@@ -151,6 +151,18 @@ impl<'a> SymbolRun<'a> {
         })
     }
 
+    /// Reads all symbols and answers their references in order: offsets in version 1, else numbers.
+    pub(crate) fn references(mut self) -> Result<Vec<u32>> {
+        let mut references = Vec::new();
+        loop {
+            self.advance()?;
+            if self.is_done {
+                return Ok(references);
+            }
+            references.push(self.reference);
+        }
+    }
+
     /// Reads the next symbol, or finds that there is none.
     fn advance(&mut self) -> Result<()> {
         if self.count_left == 0 {

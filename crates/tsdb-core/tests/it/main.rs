@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests look at files as others would")]
 
 mod block_writing;
+mod checks;
 mod chunk_chance;
 mod chunk_vectors;
 mod chunks;
