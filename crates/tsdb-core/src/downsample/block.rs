@@ -228,7 +228,8 @@ impl Job {
             let (reference, chunk) = (frame.reference, frame.to_chunk());
             let bytes =
                 decoded_bytes_max(&chunk).map_err(|it| self.cursor.chunk_damaged(reference, it))?;
-            decoded_bytes = decoded_bytes.saturating_add(bytes);
+            // Its windows are made beside it.
+            decoded_bytes = decoded_bytes.saturating_add(bytes.saturating_mul(2));
             self.held.resize(decoded_bytes)?;
             self.take(reference, chunk)?;
         }

@@ -13,11 +13,23 @@ pub(super) struct Rejected {
     pub(super) backward: u64,
 }
 
-/// What the float samples of a chunk are like.
+/// What cleaned float samples are like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Whether any is NaN that is left.
+    /// Whether any is NaN.
     pub(super) has_nan: bool,
+    /// Whether a chunk begins before the one in front of it ends, which none does in a sound block.
+    pub(super) has_overlap: bool,
+}
+
+impl Found {
+    /// What both are like.
+    pub(super) fn or(self, other: Found) -> Found {
+        Found {
+            has_nan: self.has_nan || other.has_nan,
+            has_overlap: self.has_overlap || other.has_overlap,
+        }
+    }
 }
 
 /// Cleans the float samples from `start` on, which are those of one chunk.
@@ -30,13 +42,14 @@ pub(super) fn floats(columns: &mut Columns, start: usize, rejected: &mut Rejecte
         has_nan |= value.is_nan();
         last_ms = *time_ms;
     }
-    if in_order && !has_nan {
-        return Found::default();
-    }
-    clean_slowly(columns, start, rejected)
+    let is_clean = in_order && !has_nan;
+    let has_nan = !is_clean && clean_slowly(columns, start, rejected);
+    let (before, chunk) = columns.timestamps_ms.split_at(start);
+    Found { has_nan, has_overlap: before.last() > chunk.first() && !chunk.is_empty() }
 }
 
-fn clean_slowly(columns: &mut Columns, start: usize, rejected: &mut Rejected) -> Found {
+/// Answers whether a NaN is left.
+fn clean_slowly(columns: &mut Columns, start: usize, rejected: &mut Rejected) -> bool {
     let (mut kept, mut last_ms, mut has_nan) = (start, 0, false);
     for index in start..columns.timestamps_ms.len() {
         let (time_ms, value) = (columns.timestamps_ms[index], columns.values[index]);
@@ -53,7 +66,7 @@ fn clean_slowly(columns: &mut Columns, start: usize, rejected: &mut Rejected) ->
     }
     columns.timestamps_ms.truncate(kept);
     columns.values.truncate(kept);
-    Found { has_nan }
+    has_nan
 }
 
 /// Cleans the histograms from `start` on, which are those of one chunk.

@@ -4,7 +4,7 @@ use model::Columns;
 
 use crate::block::ChunkData;
 use crate::chunk::{self, DecodeError};
-use crate::downsample::clean::{self, Rejected};
+use crate::downsample::clean::{self, Found, Rejected};
 use crate::downsample::encode::Encoder;
 use crate::downsample::floats::{self, Scratch};
 use crate::downsample::level::{COUNT, FloatLevel};
@@ -17,7 +17,7 @@ use crate::error::Damage;
 #[derive(Debug, Default)]
 pub(super) struct FloatRun {
     raw: Columns,
-    has_nan: bool,
+    found: Found,
     fine: FloatLevel,
     coarse: FloatLevel,
     scratch: Scratch,
@@ -26,7 +26,7 @@ pub(super) struct FloatRun {
 impl FloatRun {
     pub(super) fn clear(&mut self) {
         self.raw.clear();
-        self.has_nan = false;
+        self.found = Found::default();
         self.fine.clear();
     }
 
@@ -42,7 +42,7 @@ impl FloatRun {
         let start = self.raw.timestamps_ms.len();
         chunk::decode(chunk.encoding, &chunk.data, &mut self.raw)?;
         let count = self.raw.timestamps_ms.len() - start;
-        self.has_nan |= clean::floats(&mut self.raw, start, rejected).has_nan;
+        self.found = self.found.or(clean::floats(&mut self.raw, start, rejected));
         Ok(count as u64)
     }
 
@@ -60,9 +60,9 @@ impl FloatRun {
         let before = self.fine.chunks().len();
         let step = Step::from_raw(FIVE_MINUTES_MS);
         let FloatRun { fine, scratch, .. } = self;
-        rejected.nan += floats::from_raw(samples, self.has_nan, step, fine, scratch);
+        rejected.nan += floats::from_raw(samples, self.found, step, fine, scratch);
         self.raw.clear();
-        self.has_nan = false;
+        self.found = Found::default();
         let made = before..self.fine.chunks().len();
         if let Some(encoder) = encoder {
             floats::encode(&self.fine, made.clone(), encoder)?;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use model::Columns;
 
+use crate::downsample::clean::Found;
 use crate::downsample::counter::{Seen, Walk};
 use crate::downsample::encode::Encoder;
 use crate::downsample::level::{COUNT, COUNTER, FloatLevel, MAX, MIN, SUM};
@@ -29,10 +30,10 @@ pub(super) struct Scratch {
 }
 
 /// Aggregates the raw samples of a run into chunks at the end of `level`; answers how many NaNs
-/// were left out. `has_nan` tells whether there are any.
+/// were left out. `found` tells what the samples are like.
 pub(super) fn from_raw(
     samples: Timeline<'_>,
-    has_nan: bool,
+    found: Found,
     step: Step,
     level: &mut FloatLevel,
     scratch: &mut Scratch,
@@ -41,7 +42,7 @@ pub(super) fn from_raw(
     for batch in batches(samples.times, step) {
         let mut batch =
             Timeline { times: &samples.times[batch.clone()], values: &samples.values[batch] };
-        if has_nan {
+        if found.has_nan {
             scratch.batch.clear();
             let numbers = batch.times.iter().zip(batch.values).filter(|it| !it.1.is_nan());
             numbers.for_each(|it| scratch.batch.push_float(*it.0, *it.1));
@@ -50,8 +51,8 @@ pub(super) fn from_raw(
         }
         while !batch.times.is_empty() {
             let (chunk, rest) = batch.split_at(samples_of_a_chunk(batch.times, step));
-            aggregate_raw(chunk, step, level);
-            level.end_chunk();
+            aggregate_raw(chunk, step, !found.has_overlap, level);
+            level.end_raw_chunk();
             batch = rest;
         }
     }

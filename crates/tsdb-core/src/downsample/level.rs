@@ -51,22 +51,30 @@ impl FloatLevel {
         self.parts[COUNT].timestamps_ms.len()
     }
 
-    /// Ends a chunk with what was added since the last one; its times are those of its windows.
+    /// Ends a chunk with what was added since the last one, where all aggregates have the same
+    /// windows.
+    pub(super) fn end_raw_chunk(&mut self) {
+        self.end_chunk_of(&[COUNT]);
+    }
+
+    /// Ends a chunk with what was added since the last one.
     pub(super) fn end_chunk(&mut self) {
+        self.end_chunk_of(&[COUNT, SUM, MIN, MAX, COUNTER]);
+    }
+
+    /// The chunk's times are those of its first and last window in these aggregates.
+    fn end_chunk_of(&mut self, parts: &[usize]) {
         let start = self.chunks.len();
         let ends = self.ends();
         self.chunks.push(ChunkEnd { min_time_ms: i64::MAX, max_time_ms: i64::MIN, ends });
         let (mut min_time_ms, mut max_time_ms) = (i64::MAX, i64::MIN);
-        for part in [COUNT, SUM, MIN, MAX] {
-            for time_ms in self.timeline(start..start + 1, part).times {
+        for part in parts {
+            // The first of a counter is the first raw sample, which lies before its window's end.
+            let skipped = usize::from(*part == COUNTER);
+            for time_ms in self.timeline(start..start + 1, *part).times.iter().skip(skipped) {
                 min_time_ms = min_time_ms.min(*time_ms);
                 max_time_ms = max_time_ms.max(*time_ms);
             }
-        }
-        // The first of a counter is the first raw sample, which lies before its window's end.
-        for time_ms in self.timeline(start..start + 1, COUNTER).times.iter().skip(1) {
-            min_time_ms = min_time_ms.min(*time_ms);
-            max_time_ms = max_time_ms.max(*time_ms);
         }
         self.chunks[start].min_time_ms = min_time_ms;
         self.chunks[start].max_time_ms = max_time_ms;

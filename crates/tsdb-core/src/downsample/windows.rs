@@ -44,13 +44,23 @@ pub(super) enum Fold {
 /// Times that go back (they cannot in a sound block) count to the window that is open.
 #[inline]
 pub(super) fn for_each_window<'a, T>(
+    times: &[i64],
+    values: &'a [T],
+    step: Step,
+    take: impl FnMut(i64, &'a [T]),
+) -> i64 {
+    walk_windows(times, values, (step, times.is_sorted()), take)
+}
+
+/// As [`for_each_window`], where it is known whether the times are sorted.
+#[inline]
+fn walk_windows<'a, T>(
     mut times: &[i64],
     mut values: &'a [T],
-    step: Step,
+    (step, is_sorted): (Step, bool),
     mut take: impl FnMut(i64, &'a [T]),
 ) -> i64 {
     let last_ms = times.last().copied().unwrap_or_default();
-    let is_sorted = times.is_sorted();
     let (mut end_ms, mut guess) = (0, 1);
     while let Some(first_ms) = times.first() {
         end_ms = step.window_end_ms(*first_ms).min(last_ms);
@@ -77,14 +87,20 @@ struct Total {
 }
 
 /// Aggregates a batch of raw samples, none of them NaN and at least one, to the end of `level`.
-pub(super) fn aggregate_raw(batch: Timeline<'_>, step: Step, level: &mut FloatLevel) {
+/// `is_sorted` tells whether no time is before the one in front of it.
+pub(super) fn aggregate_raw(
+    batch: Timeline<'_>,
+    step: Step,
+    is_sorted: bool,
+    level: &mut FloatLevel,
+) {
     let Some((first_ms, first)) = batch.times.first().zip(batch.values.first()) else { return };
     let last = batch.values.last().copied().unwrap_or_default();
     // The first sample sets the total; the kernel adds what comes after it.
     let mut counter: Option<Total> = None;
     let [count, sum, min, max, total] = &mut level.parts;
     total.push_float(*first_ms, *first);
-    let end_ms = for_each_window(batch.times, batch.values, step, |end_ms, values| {
+    let end_ms = walk_windows(batch.times, batch.values, (step, is_sorted), |end_ms, values| {
         let window = aggregate(values, &mut counter);
         count.push_float(end_ms, float_of(values.len()));
         sum.push_float(end_ms, settled(window.sum));

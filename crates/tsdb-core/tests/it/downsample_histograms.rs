@@ -8,7 +8,7 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
 use proptest::proptest;
 use testkit::golden;
 use tsdb_core::block::ChunkData;
-use tsdb_core::chunk::{Encoding, SeriesToChunks, Timed, Value, decode};
+use tsdb_core::chunk::{Encoding, SeriesToChunks, Timed, Value, decode, sample_count};
 use tsdb_core::downsample::read::{self, Aggregate};
 
 use crate::downsample_golden::{BOTH, HOUR, downsample, inputs, series};
@@ -37,7 +37,7 @@ fn plain(raw: &Columns, window_ms: i64) -> Windows {
 
 fn decoded(chunks: &[ChunkData]) -> Columns {
     let mut columns = Columns::default();
-    for chunk in chunks.iter().filter(|it| it.encoding != Encoding::Xor) {
+    for chunk in chunks {
         decode(chunk.encoding, &chunk.data, &mut columns).unwrap();
     }
     columns
@@ -118,6 +118,32 @@ fn no_window_of_the_golden_series_is_lost() {
         let vector = vectors.iter().find(|it| it["id"] == id).unwrap();
         assert_eq!(check(&inputs(vector), id), chunks, "{id}");
     }
+}
+
+#[test]
+fn blocks_of_prometheus_with_every_encoding_are_downsampled() {
+    let Some(shared) = golden::shared_or_skip() else { return };
+    let names = ["floats", "histograms", "xor2", "xor2-no-st", "index-v1", "ooo-merged"];
+    let mut encodings = [0; 7];
+    for name in names.map(|it| format!("prom-{it}")) {
+        for (labels, chunks) in series(&shared, &name) {
+            let of = |it: &ChunkData| usize::from(it.encoding.to_byte());
+            chunks.iter().for_each(|it| encodings[of(it)] += 1);
+            let is_float = |it: &ChunkData| matches!(it.encoding, Encoding::Xor | Encoding::Xor2);
+            // Runs of floats and of histograms have windows of their own.
+            let runs: Vec<&[ChunkData]> =
+                chunks.chunk_by(|a, b| is_float(a) == is_float(b)).collect();
+            for run in runs.iter().filter(|it| !is_float(&it[0])) {
+                check(run, &labels);
+            }
+            let (both, counts) = downsample(BOTH, &chunks);
+            let (later, _) = downsample(HOUR, &both.five_minutes);
+            assert_eq!(later.one_hour, both.one_hour, "{labels}: two passes");
+            let declared = chunks.iter().map(|it| sample_count(it.encoding, &it.data).unwrap());
+            assert_eq!(counts.in_samples, declared.map(u64::from).sum::<u64>(), "{labels}");
+        }
+    }
+    assert!(encodings[1..].iter().all(|it| *it > 0), "{encodings:?}");
 }
 
 fn histogram(kind: u8, step: u32, sum: f64) -> FloatHistogram {
