@@ -115,7 +115,16 @@ impl fmt::Display for Failure {
             Failure::Damaged { place, what, .. } => write!(f, "{place}: {what}"),
             Failure::Unbalanced(balance) => write!(f, "samples are missing or too many: {balance}"),
             Failure::Changed(what) | Failure::Hopeless(what) => f.write_str(what),
-            Failure::Transient(error) => write!(f, "{error:#}"),
+            Failure::Transient(error) => {
+                let mut text = error.to_string();
+                for cause in error.chain().skip(1).map(ToString::to_string) {
+                    // Many errors tell their cause themselves.
+                    if !text.contains(&cause) {
+                        text = format!("{text}: {cause}");
+                    }
+                }
+                f.write_str(&text)
+            }
             Failure::Stopped => f.write_str("the process stops"),
         }
     }

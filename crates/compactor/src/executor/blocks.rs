@@ -19,6 +19,7 @@ use tracing::warn;
 use tsdb_core::block::Meta;
 use tsdb_core::compact::{self, naming};
 use tsdb_core::downsample;
+use tsdb_core::error::Error;
 use tsdb_core::fs::SharedFs;
 use tsdb_core::stream::Source;
 
@@ -150,12 +151,17 @@ impl Blocks {
         }
     }
 
-    /// Runs what blocks on a thread that may.
+    /// Runs what blocks on a thread that may; the directory for scratch space is there then.
     async fn on_thread<T: Send + 'static>(
         &self,
         name: &'static str,
-        work: impl FnOnce() -> Result<T, tsdb_core::error::Error> + Send + 'static,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Failure> {
+        let (fs, scratch) = (Arc::clone(&self.fs), self.scratch.clone());
+        let work = move || {
+            fs.make_directory(&scratch).map_err(Error::io("make", &scratch))?;
+            work()
+        };
         match self.tasks.spawn_blocking(name, work).await {
             Ok(result) => Ok(result?),
             Err(error) if error.is_cancelled() => Err(Failure::Stopped),

@@ -15,6 +15,7 @@ use tsdb_core::block::Meta;
 
 use super::*;
 use crate::config::Rules;
+use crate::executor::Executor;
 use crate::jobs::{Limits, Means};
 use crate::metrics::Metrics;
 use crate::quarantine::Entry;
@@ -25,6 +26,7 @@ mod crashes;
 mod fake;
 mod quarantined;
 mod quarter;
+mod real;
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -70,13 +72,14 @@ impl World {
         let store: SharedStore = Arc::<MemoryStore>::clone(&memory);
         let faulty = Arc::new(Faulty::new(store, seed));
         let fake = Arc::new(Fake::new(Arc::<Faulty>::clone(&faulty)));
-        let rounds = rounds(&clock, &faulty, &fake, policy);
+        let rounds = rounds(&clock, &faulty, Arc::<Fake>::clone(&fake), policy);
         World { clock, memory, faulty, fake, policy, rounds, samples: BTreeMap::new() }
     }
 
     /// What a new process finds when the old one was killed.
     fn restart(&mut self) {
-        self.rounds = rounds(&self.clock, &self.faulty, &self.fake, self.policy);
+        let fake = Arc::<Fake>::clone(&self.fake);
+        self.rounds = rounds(&self.clock, &self.faulty, fake, self.policy);
     }
 
     fn at(&self, now_ms: i64) {
@@ -176,7 +179,7 @@ fn id(number: u64) -> BlockId {
 fn rounds(
     clock: &Arc<StoppedClock>,
     faulty: &Arc<Faulty>,
-    fake: &Arc<Fake>,
+    executor: Arc<dyn Executor>,
     policy: Policy,
 ) -> Rounds {
     let shared: Arc<dyn Clock> = Arc::<StoppedClock>::clone(clock);
@@ -198,13 +201,7 @@ fn rounds(
     let metrics = Metrics::unregistered();
     let pass =
         Pass::new(Arc::clone(&store), View::new(4), rules, metrics.clone(), Arc::clone(&shared));
-    let means = Means {
-        store,
-        executor: Arc::<Fake>::clone(fake),
-        clock: shared,
-        tasks: context.tasks.clone(),
-        metrics,
-    };
+    let means = Means { store, executor, clock: shared, tasks: context.tasks.clone(), metrics };
     Rounds {
         pass,
         jobs: Jobs::new(means, Limits { compactions: 2, downsamplings: 2 }),
@@ -309,7 +306,8 @@ async fn no_job_begins_by_a_clock_that_is_not_the_stores() {
     let mut world = World::new();
     two_days(&mut world).await;
     let wrong = Arc::new(StoppedClock(AtomicI64::new(EPOCH_MS + 90 * HOUR_MS)));
-    world.rounds = rounds(&wrong, &world.faulty, &world.fake, world.policy);
+    let fake = Arc::<Fake>::clone(&world.fake);
+    world.rounds = rounds(&wrong, &world.faulty, fake, world.policy);
     world.rounds.iterate().await.unwrap();
     assert!(world.rounds.jobs.is_idle() && world.rounds.pass.is_clock_off());
     assert!(!world.rounds.board.see().plan.jobs.is_empty());

@@ -69,6 +69,46 @@ async fn two_hours_become_two_days_and_five_minutes_and_a_second_run_changes_not
 }
 
 #[tokio::test]
+async fn replicas_become_one_stream() {
+    for rule in ["penalty", "one-to-one"] {
+        let mut real = RealBucket::new();
+        for at in 0..6_u32 {
+            let hour = i64::from(at) * 2;
+            for replica in 0..2 {
+                // Scraped at other milliseconds.
+                let id = real.put(at + 500 * replica, "a", (hour, hour + 2));
+                damage_meta(&real, id, |it| {
+                    it["thanos"]["labels"]["replica"] = replica.to_string().into();
+                });
+            }
+        }
+        let function = format!("--deduplication.func={rule}");
+        let label = "--deduplication.replica-label=replica";
+        let done = real.run(&[label, &function, "--downsampling.disable"]);
+        let log = log_of(&done);
+        assert!(done.status.success(), "{log}");
+        let mut visible = real.visible().await;
+        // The marked sources are to be seen for a while; their labels tell them apart.
+        let (bucket, marked) = (&real.bucket, "deletion-mark.json");
+        visible.retain(|id, it| match it.thanos.labels.contains_key("replica") {
+            true => {
+                assert!(bucket.has(*id, marked), "{rule}: {id}");
+                false
+            }
+            false => true,
+        });
+        assert_eq!(shapes(&visible, "a"), [(0, 8, 0), (8, 10, 0), (10, 12, 0)], "{rule}");
+        let mut samples = testkit::blocks::Samples::new();
+        for id in visible.keys() {
+            testkit::blocks::scan(&real.directory(*id), &mut samples).unwrap();
+        }
+        // Both replicas' samples, or those of one.
+        let kept = if rule == "penalty" { real.samples.len() / 2 } else { real.samples.len() };
+        assert_eq!(samples.len(), kept, "{rule}");
+    }
+}
+
+#[tokio::test]
 async fn killed_at_random_moments_no_sample_is_lost_or_doubled() {
     let mut real = RealBucket::new();
     let mut random = 11_u64;

@@ -10,13 +10,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::bucket_dir::{BucketDir, DAY_MS, id, now_ms};
+use crate::real_blocks::RealBucket;
 
 const DAY: Duration = Duration::from_hours(24);
 
 async fn start(flags: &[&str]) -> Running<Compactor> {
-    let data = tempfile::tempdir().unwrap();
-    let data = format!("--data-dir={}", data.path().display());
-    let own = ["--http-address=127.0.0.1:0", "--wait", "--downsampling.disable", &data];
+    let own = ["--http-address=127.0.0.1:0", "--wait", "--downsampling.disable"];
     let flags: Vec<String> = own.iter().chain(flags).map(|it| (*it).to_owned()).collect();
     let config = daemon::config_of::<Compactor>(&flags).unwrap();
     let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SeededRandom::new(1)));
@@ -113,7 +112,7 @@ async fn marked_blocks_and_given_up_uploads_go_and_a_damaged_block_stops_nothing
         bucket.set_age(damaged, file, 9 * DAY);
     }
 
-    let flags = [&*bucket.flag(), "--retention.resolution-raw=30d"];
+    let flags = [&*bucket.flag(), &bucket.data_flag(), "--retention.resolution-raw=30d"];
     let running = start(&flags).await;
     until(&running, "/-/ready", "200 OK").await;
     let metrics = until(&running, "/metrics", "thanos_compact_iterations_total 1").await;
@@ -140,7 +139,8 @@ async fn marked_blocks_and_given_up_uploads_go_and_a_damaged_block_stops_nothing
 #[tokio::test]
 async fn new_blocks_are_seen_and_what_was_interrupted_is_finished() {
     let bucket = BucketDir::new();
-    let flags = [&*bucket.flag(), "--wait-interval=200ms", "--retention.resolution-raw=30d"];
+    let (flag, data) = (bucket.flag(), bucket.data_flag());
+    let flags = [&*flag, &data, "--wait-interval=200ms", "--retention.resolution-raw=30d"];
     let running = start(&flags).await;
     until(&running, "/-/ready", "200 OK").await;
     let now_ms = now_ms();
@@ -161,12 +161,76 @@ async fn a_bucket_that_is_not_there_is_waited_for() {
     // Nothing listens on the discard port.
     let config = "--objstore.config={type: S3, config: {bucket: b, endpoint: '127.0.0.1:9', \
                   insecure: true, access_key: a, secret_key: s, max_retries: 1}}";
-    let running = start(&[config]).await;
+    let directories = BucketDir::new();
+    let running = start(&[config, &directories.data_flag()]).await;
     let page = until(&running, "/-/ready", "the bucket cannot be read").await;
     assert!(page.contains("503"), "{page}");
     assert!(get(&running, "/-/healthy").await.contains("200 OK"));
     until(&running, "/metrics", "thanos_compact_retries_total 2").await;
     let metrics = get(&running, "/metrics").await;
     assert!(metrics.contains("thanos_blocks_meta_sync_failures_total"), "{metrics}");
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn plan_jobs_backlog_quarantine_and_history_are_shown() {
+    let mut real = RealBucket::new();
+    for at in 0..6_u32 {
+        let hour = i64::from(at) * 2;
+        real.put(at, "a", (hour, hour + 2));
+    }
+    let damaged = real.put(7, "b", (0, 2));
+    std::fs::write(real.directory(damaged).join("meta.json"), "{").unwrap();
+    let data = real.bucket.data_flag();
+    let running = start(&[&*real.bucket.flag(), &data, "--consistency-delay=0s"]).await;
+    let history = until(&running, "/api/v1/compactor/history", "\"outcome\":\"made\"").await;
+    let json = |page: &str| -> serde_json::Value {
+        let (_, body) = page.split_once("\r\n\r\n").unwrap();
+        let value: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(value["status"], "success");
+        value["data"].clone()
+    };
+    let job = &json(&history)["jobs"][0];
+    assert_eq!((&job["job"], &job["bytes"].is_u64()), (&"compact".into(), &true));
+    assert_eq!(job["blocks"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        job["samples"],
+        serde_json::json!({
+            "in": 4 * 3 * 120, "out": 4 * 3 * 120, "dropped": {}, "notes": {},
+        })
+    );
+    assert_eq!(job["group"], "0@{stream=\"a\"}");
+    let quarantine = json(&get(&running, "/api/v1/compactor/quarantine").await);
+    let entry = &quarantine["entries"][0];
+    assert_eq!(entry["subject"]["block"], damaged.to_string());
+    assert_eq!(entry["cause"], "corrupt-meta");
+    // At rest nothing is left to do.
+    until(&running, "/api/v1/compactor/backlog", "\"compactions\":0").await;
+    let plan = json(&until(&running, "/api/v1/compactor/plan", "\"jobs\":[]").await);
+    assert_eq!(plan["expired"], serde_json::json!([]));
+    let jobs = json(&until(&running, "/api/v1/compactor/jobs", "\"jobs\":[]").await);
+    assert_eq!(jobs["jobs"], serde_json::json!([]));
+    let metrics = get(&running, "/metrics").await;
+    for expected in [
+        "thanos_compact_halted 0",
+        "thanos_compact_group_compactions_total{resolution=\"0\"} 1",
+        "thanos_compact_group_compaction_runs_started_total 1",
+        "thanos_compact_group_compaction_runs_completed_total 1",
+        "thanos_compact_group_compactions_failures_total 0",
+        "thanos_compact_group_vertical_compactions_total 0",
+        "thanos_compact_downsample_total{resolution=\"0\"} 0",
+        "thanos_compact_downsample_failures_total{resolution=\"0\"} 0",
+        "thanos_compact_todo_compactions 0",
+        "thanos_compact_todo_compaction_blocks 0",
+        "thanos_compact_todo_downsample_blocks 0",
+        "thanos_compact_garbage_collected_blocks_total 0",
+        "thanos_compact_garbage_collection_total",
+        "thanos_compact_garbage_collection_failures_total 0",
+        "thanos_compact_garbage_collection_duration_seconds_count",
+        "reason=\"compacted\"} 4",
+        "aion_compact_quarantined 1",
+    ] {
+        assert!(metrics.contains(expected), "{expected} is missing in {metrics}");
+    }
     running.stop().await.unwrap();
 }

@@ -5,7 +5,7 @@ use objstore::faulty::{Fault, Moment, Trigger};
 use super::*;
 
 /// Works until the store fails, as a process does that is killed then.
-async fn work_until_killed(world: &mut World) {
+pub(super) async fn work_until_killed(world: &mut World) {
     for _ in 0..50 {
         let outcome = world.rounds.iterate().await;
         let mut has_failed = outcome.is_err();
