@@ -221,8 +221,8 @@ pub fn scratch_bytes_needed(sources: &[Source]) -> u64 {
     index_bytes.saturating_add(index_bytes / 4)
 }
 
-/// How much of a file is read at once, so that the windows take a half of the memory at most.
+/// How much of a file is read at once, so that the windows take a quarter of the memory at most.
 fn window_bytes(memory_bytes_max: usize, source_count: usize) -> usize {
     let windows = source_count.max(1).saturating_mul(WINDOWS_PER_SOURCE);
-    (memory_bytes_max / 2 / windows).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
+    (memory_bytes_max / 4 / windows).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
 }

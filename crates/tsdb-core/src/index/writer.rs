@@ -30,7 +30,7 @@ const ACCOUNT_EVERY: usize = 1024;
 /// offset; and the table's own count.
 const TABLE_ENTRY_BYTES_MAX: usize = 1 + 2 + LENGTH_BYTES_MAX + size_of::<u32>();
 /// Bytes that a label pair takes in memory, map and sorted list together.
-const PAIR_BYTES: usize = 48;
+const PAIR_BYTES: usize = 32;
 
 /// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

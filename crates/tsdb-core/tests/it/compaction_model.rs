@@ -23,6 +23,8 @@ use tsdb_core::stream::local::{DirectorySink, open_source};
 use tsdb_core::stream::{Ranged, Scratch, Sink, SinkFile, Source};
 use tsdb_core::{Error, Result};
 
+use crate::promtool::promtool;
+
 const HOME: &str = "/home";
 const RANGE_MS: i64 = 7_200_000;
 const SCRATCH_BYTES_MAX: u64 = 64 << 20;
@@ -362,6 +364,80 @@ fn a_merge_that_loses_a_sample_makes_no_block() {
     assert!(!fs.exists(&Path::new(HOME).join("out/index")).unwrap());
     let (report, _) = run_plain(&fs, &sources).unwrap();
     assert_eq!(report.balance.out_samples, 480);
+}
+
+/// Takes note of the runs that it is given, of chunks a minute apart or less.
+#[derive(Debug, Default)]
+struct Near {
+    merge: OneToOne,
+    runs: Vec<Vec<(usize, i64)>>,
+}
+
+impl Merge for Near {
+    fn name(&self) -> &'static str {
+        "near"
+    }
+
+    fn reach_ms(&self) -> i64 {
+        60_000
+    }
+
+    fn merge(
+        &mut self,
+        run: &[RunChunk],
+        out: &mut Vec<ChunkData>,
+        balance: &mut Balance,
+    ) -> std::result::Result<(), RunError> {
+        self.runs.push(run.iter().map(|it| (it.source, it.chunk.min_time_ms)).collect());
+        self.merge.merge(run, out, balance)
+    }
+}
+
+#[test]
+fn a_merge_gets_what_lies_near_in_other_sources() {
+    let fs = FaultFs::new();
+    let chunks = |spans: &[(i64, i64)]| -> Chunks {
+        spans.iter().map(|it| vec![(it.0, 1.0), (it.1, 2.0)]).collect()
+    };
+    // Seconds 0 to 100 and 130 to 200 are near, in two sources; 215 to 300 is near to the latter;
+    // 310 to 400 follows in the same source as 215, and is near to nothing of the other.
+    let a = chunks(&[(0, 100_000), (215_000, 300_000), (310_000, 400_000)]);
+    let b = chunks(&[(130_000, 200_000), (461_000, 500_000)]);
+    let paths = [write_block(&fs, 1, 0, &[(1, a)]), write_block(&fs, 2, 0, &[(1, b)])];
+    let sources = open(&fs, &paths);
+    let mut merge = Near::default();
+    let (report, out) = run(&fs, &sources, Run::with(&mut merge)).unwrap();
+    assert_eq!(merge.runs, [vec![(0, 0), (1, 130_000), (0, 215_000)]]);
+    assert_eq!((report.chunks.merged, report.chunks.copied), (3, 2));
+    assert_eq!(report.balance.out_samples, 10);
+    assert_eq!(read(&fs, &out).len(), 1);
+}
+
+#[test]
+fn prometheus_reads_what_compaction_writes() {
+    let fs = FaultFs::new();
+    let series = |shift_ms| -> Vec<(usize, Chunks)> {
+        (0..20).map(|it| (it, steady(0, 240, shift_ms))).collect()
+    };
+    let paths = [
+        write_block(&fs, 1, 0, &series(0)),
+        write_block(&fs, 2, 0, &series(7)),
+        write_block(&fs, 3, RANGE_MS, &[(5, steady(RANGE_MS, 100, 0))]),
+    ];
+    let (report, out) = run_plain(&fs, &open(&fs, &paths)).unwrap();
+    let id = report.meta.unwrap().ulid.to_string();
+    let database = tempfile::tempdir().unwrap();
+    std::fs::create_dir(database.path().join("wal")).unwrap();
+    std::fs::create_dir_all(database.path().join(&id).join("chunks")).unwrap();
+    for file in fs.files().into_iter().filter(|it| it.starts_with(&out)) {
+        let target = database.path().join(&id).join(file.strip_prefix(&out).unwrap());
+        std::fs::write(target, fs.read(&file).unwrap()).unwrap();
+    }
+    let dumped = promtool(&["dump"], database.path());
+    assert_eq!(dumped.len() as u64, report.balance.out_samples);
+    assert_eq!(dumped.len(), 2 * 20 * 240 + 100);
+    let analyzed = promtool(&["analyze"], database.path());
+    assert!(analyzed.contains(&"Series: 20".to_owned()), "{analyzed:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use testkit::peer::program;
 use crate::golden_blocks::{open, write_again};
 
 /// What the tool says of a database.
-fn promtool(arguments: &[&str], database: &Path) -> Vec<String> {
+pub(crate) fn promtool(arguments: &[&str], database: &Path) -> Vec<String> {
     let promtool = program("promtool");
     let output = Command::new(promtool).arg("tsdb").args(arguments).arg(database).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
