@@ -134,6 +134,21 @@ impl Labels {
         self.0.len()
     }
 
+    /// XXH64 over names and values, each after its length: one byte below 255, else 255 and three
+    /// bytes, least significant first. What PromQL's `limit_ratio` picks series by.
+    pub fn length_prefixed_hash64(&self) -> u64 {
+        let mut hasher = Xxh64::new(0);
+        for text in self.iter().flat_map(|(name, value)| [name, value]) {
+            let length = u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes();
+            match text.len() {
+                0..255 => hasher.update(&length[..1]),
+                _ => hasher.update(&[255, length[0], length[1], length[2]]),
+            }
+            hasher.update(text.as_bytes());
+        }
+        hasher.digest()
+    }
+
     /// The hash by which the StoreAPI divides series into shards, see [`shard_hash`].
     pub fn hash64(&self) -> u64 {
         shard_hash(self.iter())

@@ -30,6 +30,8 @@ pub struct Annotations {
 struct Remark {
     span: Span,
     forced: Option<Forced>,
+    /// How often it was made, where that is told.
+    times: usize,
 }
 
 /// What many repairs of classic histograms have in common.
@@ -71,6 +73,7 @@ impl Annotations {
                 if remark.span.start > known.span.start {
                     known.span = remark.span;
                 }
+                known.times += remark.times;
                 if let (Some(known), Some(new)) = (&mut known.forced, &remark.forced) {
                     known.merge(new);
                 }
@@ -108,6 +111,9 @@ impl Remark {
                 date(forced.last_ms),
             );
         }
+        if self.times > 1 {
+            let _ = write!(out, " ({} occurrences)", self.times);
+        }
         let _ = write!(out, " ({})", place(self.span, query));
         out
     }
@@ -130,6 +136,11 @@ fn place(span: Span, query: &str) -> String {
     format!("{line}:{}", start - line_start + 1)
 }
 
+/// A text with the metric that it is about, where that is known.
+fn for_metric(text: &str, metric: &str) -> String {
+    if metric.is_empty() { text.to_owned() } else { format!("{text} for metric name {metric:?}") }
+}
+
 /// Where the operators of one query leave their remarks.
 #[derive(Debug, Default)]
 pub(crate) struct Notes(Mutex<Annotations>);
@@ -147,9 +158,9 @@ impl Notes {
     }
 
     /// A classic bucket without a bound.
-    pub(crate) fn bad_bucket_label(&self, value: &str, span: Span) {
+    pub(crate) fn bad_bucket_label(&self, metric: &str, value: &str, span: Span) {
         let text = format!("bucket label \"le\" is missing or has a malformed value of {value:?}");
-        self.warn(&text, span);
+        self.warn(&for_metric(&text, metric), span);
     }
 
     /// `sort` in a range query.
@@ -165,27 +176,148 @@ impl Notes {
             "PromQL info: metric might not be a counter, \
              name does not end in _total/_sum/_count/_bucket: {metric:?}"
         );
-        self.0.lock().add(Severity::Info, text, Remark { span, forced: None });
+        self.0.lock().add(Severity::Info, text, Remark { span, forced: None, times: 0 });
     }
 
     /// A classic histogram whose counts fell with growing bounds, at one step.
     pub(crate) fn forced_monotonicity(
         &self,
         buckets: ForcedMonotonicity,
-        time_ms: i64,
-        span: Span,
+        metric: &str,
+        (time_ms, span): (i64, Span),
     ) {
         let text = "PromQL info: input to histogram_quantile needed to be fixed for monotonicity \
                     (see https://prometheus.io/docs/prometheus/latest/querying/functions/\
                     #histogram_quantile)";
         let forced = Forced { buckets, first_ms: time_ms, last_ms: time_ms, samples: 1 };
-        let remark = Remark { span, forced: Some(forced) };
-        self.0.lock().add(Severity::Info, text.to_owned(), remark);
+        let remark = Remark { span, forced: Some(forced), times: 0 };
+        self.0.lock().add(Severity::Info, for_metric(text, metric), remark);
+    }
+
+    /// Floats and histograms of one metric where only one kind can be evaluated.
+    pub(crate) fn mixed_samples(&self, metric: &str, span: Span) {
+        let text = format!("encountered a mix of histograms and floats for metric name {metric:?}");
+        self.warn(&text, span);
+    }
+
+    /// Floats and histograms in one group of an aggregation.
+    pub(crate) fn mixed_group(&self, span: Span) {
+        self.warn("encountered a mix of histograms and floats for aggregation", span);
+    }
+
+    /// A classic and a native histogram with the same labels.
+    pub(crate) fn classic_and_native(&self, metric: &str, span: Span) {
+        let text = "vector contains a mix of classic and native histograms";
+        self.warn(&for_metric(text, metric), span);
+    }
+
+    /// A function of counters was given a histogram that is a gauge.
+    pub(crate) fn histogram_not_counter(&self, metric: &str, span: Span) {
+        let text = format!("this native histogram metric is not a counter: {metric:?}");
+        self.warn(&text, span);
+    }
+
+    /// A function of gauges was given a histogram that is a counter.
+    pub(crate) fn histogram_not_gauge(&self, metric: &str, span: Span) {
+        self.warn(&format!("this native histogram metric is not a gauge: {metric:?}"), span);
+    }
+
+    /// Exponential and custom buckets where they would have to be added.
+    pub(crate) fn mixed_buckets(&self, metric: &str, span: Span) {
+        let text = format!(
+            "vector contains a mix of histograms with exponential and custom buckets schemas \
+             for metric name {metric:?}"
+        );
+        self.warn(&text, span);
+    }
+
+    /// Exponential and custom buckets on the two sides of an operator.
+    pub(crate) fn incompatible_buckets(&self, operator: &str, span: Span) {
+        let text = format!("incompatible bucket layout encountered for binary operator {operator}");
+        self.warn(&text, span);
+    }
+
+    /// Two kinds of samples that an operator does not combine.
+    pub(crate) fn incompatible_types(&self, lhs: &str, operator: &str, rhs: &str, span: Span) {
+        let text = format!(
+            "incompatible sample types encountered for binary operator {operator:?}: \
+             {lhs} {operator} {rhs}"
+        );
+        self.info(&text, span);
+    }
+
+    /// A histogram that an aggregation cannot take in.
+    pub(crate) fn ignored_in_aggregation(&self, aggregation: &str, span: Span) {
+        self.info(&format!("ignored histogram in {aggregation} aggregation"), span);
+    }
+
+    /// Histograms in a window of which only the floats are evaluated.
+    pub(crate) fn ignored_in_range(&self, metric: &str, span: Span) {
+        let text = format!(
+            "ignored histograms in a range containing both floats and histograms for metric name \
+             {metric:?}"
+        );
+        self.info(&text, span);
+    }
+
+    /// Histograms that disagree about a counter reset; `operation` is a noun.
+    pub(crate) fn reset_collision(&self, operation: &str, span: Span) {
+        let text = format!("conflicting counter resets during histogram {operation}");
+        self.warn(&text, span);
+    }
+
+    /// Custom buckets whose bounds differed; `operation` is a noun.
+    pub(crate) fn bounds_reconciled(&self, operation: &str, span: Span) {
+        let text = format!("mismatched custom buckets were reconciled during {operation}");
+        self.info(&text, span);
+    }
+
+    /// A histogram with observations that are not numbers; `what` says what became of the result.
+    pub(crate) fn nan_observations(
+        &self,
+        (function, what): (&str, &str),
+        metric: &str,
+        span: Span,
+    ) {
+        let text = format!("input to {function} has NaN observations, {what}");
+        self.info(&for_metric(&text, metric), span);
+    }
+
+    /// A ratio outside -1 to 1, and what is taken for it.
+    pub(crate) fn invalid_ratio(&self, ratio: f64, taken: f64, span: Span) {
+        let (ratio, taken) = (general(ratio), general(taken));
+        let text =
+            format!("ratio value should be between -1 and 1, got {ratio}, capping to {taken}");
+        self.warn(&text, span);
+    }
+
+    /// A rate of something that is no counter by its type.
+    pub(crate) fn possible_non_counter_type(&self, metric: &str, kind: &str, span: Span) {
+        let text = format!(
+            "metric might not be a counter, __type__ label is not set to \"counter\" or \
+             \"histogram\", got {kind:?}: {metric:?}"
+        );
+        self.info(&text, span);
+    }
+
+    /// A sample that says it began before the one before it was taken.
+    pub(crate) fn start_overlap(&self, metric: &str, times: usize, span: Span) {
+        let text = format!(
+            "PromQL warning: sample has start time that overlaps with previous sample timestamp \
+             for metric {metric:?}"
+        );
+        let remark = Remark { span, forced: None, times };
+        self.0.lock().add(Severity::Warning, text, remark);
+    }
+
+    fn info(&self, text: &str, span: Span) {
+        let text = format!("PromQL info: {text}");
+        self.0.lock().add(Severity::Info, text, Remark { span, forced: None, times: 0 });
     }
 
     fn warn(&self, text: &str, span: Span) {
         let text = format!("PromQL warning: {text}");
-        self.0.lock().add(Severity::Warning, text, Remark { span, forced: None });
+        self.0.lock().add(Severity::Warning, text, Remark { span, forced: None, times: 0 });
     }
 }
 
@@ -210,7 +342,7 @@ mod tests {
         let notes = Notes::default();
         for (time_ms, change) in [(60_000, 5.0), (0, 10.0)] {
             let buckets = ForcedMonotonicity { lowest: 0.1, highest: 2.0, largest_change: change };
-            notes.forced_monotonicity(buckets, time_ms, Span::new(0, 1));
+            notes.forced_monotonicity(buckets, "", (time_ms, Span::new(0, 1)));
         }
         let infos = notes.take().infos("x");
         assert!(

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use model::{Budget, Columns, Labels, TimeRange};
+use model::{Budget, Columns, FloatHistogram, Labels, TimeRange};
 
 use crate::annotations::{Annotations, Notes};
 use crate::ast::{Expr, MatrixSelector, ValueType};
 use crate::cancel::Cancel;
 use crate::duration;
 use crate::error::Error;
+use crate::eval::merge::drop_marked;
 use crate::eval::scalar::Scalars;
-use crate::eval::select::{Around, histogram_met};
 use crate::eval::source::Series as _;
 use crate::eval::{Context, Evaluator, collect, duration_ms, is_vector};
-use crate::kernel::{drop_stale, meets_histogram};
+use crate::kernel::extended::bordered;
+use crate::kernel::{Beside, Windows, drop_stale};
 use crate::row::{Grid, Presence, Row, Steps};
 use crate::storage::Storage;
 use crate::workers::Workers;
@@ -28,13 +29,27 @@ pub struct Options {
     pub subquery_step_ms: i64,
     /// The most samples that one query may read from the storage.
     pub samples_max: u64,
+    /// Metric names are taken away at the end of a query instead of by every operator that makes
+    /// something new of its input.
+    pub delayed_name_removal: bool,
+    /// Counters began when the start timestamps of their samples say so.
+    pub use_start_timestamps: bool,
+    /// The label `__type__` says what is a counter, not the name of the metric.
+    pub type_and_unit_labels: bool,
 }
 
 impl Default for Options {
     /// Prometheus' defaults, 5 minutes and 1 minute; as many samples as time allows, because memory
     /// is bounded by the budget.
     fn default() -> Options {
-        Options { lookback_ms: 300_000, subquery_step_ms: 60_000, samples_max: u64::MAX }
+        Options {
+            lookback_ms: 300_000,
+            subquery_step_ms: 60_000,
+            samples_max: u64::MAX,
+            delayed_name_removal: false,
+            use_start_timestamps: false,
+            type_and_unit_labels: false,
+        }
     }
 }
 
@@ -69,8 +84,10 @@ pub enum QueryResult {
 pub struct VectorSample {
     /// The labels.
     pub labels: Labels,
-    /// The value.
+    /// The value; without meaning beside a histogram.
     pub value: f64,
+    /// The histogram that stands in place of a value.
+    pub histogram: Option<Arc<FloatHistogram>>,
 }
 
 /// A series of a matrix.
@@ -83,20 +100,25 @@ pub struct Series {
 
 #[derive(Clone, Debug)]
 enum Points {
-    Row { grid: Grid, values: Vec<f64>, present: Presence },
+    Row {
+        grid: Grid,
+        values: Vec<f64>,
+        present: Presence,
+        histograms: Vec<(usize, Arc<FloatHistogram>)>,
+    },
     Samples(Columns),
 }
 
 impl Series {
     fn of_row(row: Row, grid: Grid) -> Series {
-        let points = Points::Row { grid, values: row.values, present: row.present };
-        Series { labels: row.labels, points }
+        let Row { labels, values, present, histograms, .. } = row;
+        Series { labels, points: Points::Row { grid, values, present, histograms } }
     }
 
-    /// Number of values.
+    /// Number of values and histograms.
     pub fn len(&self) -> usize {
         match &self.points {
-            Points::Row { present, .. } => present.count(),
+            Points::Row { present, histograms, .. } => present.count() + histograms.len(),
             Points::Samples(columns) => columns.len(),
         }
     }
@@ -109,11 +131,29 @@ impl Series {
     /// Times in ms since the Unix epoch and values, in order of time.
     pub fn points(&self) -> PointIter<'_> {
         PointIter(match &self.points {
-            Points::Row { grid, values, present } => Source::Row(*grid, values, present.iter()),
+            Points::Row { grid, values, present, .. } => Source::Row(*grid, values, present.iter()),
             Points::Samples(columns) => {
                 Source::Samples(columns.timestamps_ms.iter(), columns.values.iter())
             }
         })
+    }
+}
+
+impl Series {
+    /// Times in ms since the Unix epoch and histograms, in order of time; they lie between the
+    /// values.
+    pub fn histograms(&self) -> impl Iterator<Item = (i64, &FloatHistogram)> + '_ {
+        let (of_row, of_samples) = match &self.points {
+            Points::Row { grid, histograms, .. } => (Some((grid, histograms)), None),
+            Points::Samples(columns) => (None, Some(columns)),
+        };
+        let of_row = of_row.into_iter().flat_map(|(grid, histograms)| {
+            histograms.iter().map(|(step, it)| (grid.time_ms(*step), &**it))
+        });
+        let of_samples = of_samples.into_iter().flat_map(|columns| {
+            columns.histogram_timestamps_ms.iter().copied().zip(&columns.histograms)
+        });
+        of_row.chain(of_samples)
     }
 }
 
@@ -184,7 +224,7 @@ impl Engine {
         let expr = resolved(expr, 0, 0)?;
         let grid = Grid::instant(at_ms);
         let context = self.context(grid, at_ms, session)?;
-        let evaluator = Evaluator { context: &context, around: Around::default() };
+        let evaluator = Evaluator::new(&context);
         let mut reservation = context.reservation()?;
         let result = match expr.value_type() {
             ValueType::String => QueryResult::String(text_of(&expr)),
@@ -192,8 +232,9 @@ impl Engine {
             ValueType::Vector => {
                 let rows = collect(&context, evaluator.vector(&expr, grid)?.rows)?;
                 reservation = rows.reservation;
-                let samples = rows.rows.into_iter().map(|row| VectorSample {
+                let samples = drop_marked(rows.rows)?.into_iter().map(|mut row| VectorSample {
                     value: row.values.first().copied().unwrap_or(f64::NAN),
+                    histogram: row.histograms.pop().map(|(_, histogram)| histogram),
                     labels: row.labels,
                 });
                 QueryResult::Vector(samples.collect())
@@ -208,7 +249,8 @@ impl Engine {
                         let rows =
                             collect(&context, evaluator.vector(&subquery.expr, inner)?.rows)?;
                         reservation = rows.reservation;
-                        rows.rows.into_iter().map(|row| Series::of_row(row, inner)).collect()
+                        let rows = drop_marked(rows.rows)?.into_iter();
+                        rows.map(|row| Series::of_row(row, inner)).collect()
                     }
                     _ => return Err(Error::execution("a range vector of an unknown kind")),
                 };
@@ -241,13 +283,14 @@ impl Engine {
         let expr = resolved(expr, step_ms, length_ms)?;
         let grid = Grid::range(range.start_ms, range.end_ms, step_ms);
         let context = self.context(grid, range.end_ms, session)?;
-        let evaluator = Evaluator { context: &context, around: Around::default() };
+        let evaluator = Evaluator::new(&context);
         let (rows, reservation) = if grid.steps == 0 {
             (Vec::new(), context.reservation()?)
         } else if is_vector(&expr) {
-            let mut collected = collect(&context, evaluator.vector(&expr, grid)?.rows)?;
-            collected.rows.sort_by(|a, b| a.labels.cmp(&b.labels));
-            (collected.rows, collected.reservation)
+            let collected = collect(&context, evaluator.vector(&expr, grid)?.rows)?;
+            let mut rows = drop_marked(collected.rows)?;
+            rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+            (rows, collected.reservation)
         } else {
             context.hold_row(grid.steps)?;
             let values = match evaluator.scalar(&expr, grid)? {
@@ -255,7 +298,8 @@ impl Engine {
                 Scalars::Each(values) => values,
             };
             let present = Presence::all(grid.steps);
-            (vec![Row { labels: Labels::empty(), values, present }], context.reservation()?)
+            let row = Row { values, present, ..Row::default() };
+            (vec![row], context.reservation()?)
         };
         let series = rows.into_iter().map(|row| Series::of_row(row, grid)).collect();
         Ok(answer(&context, QueryResult::Matrix(series), reservation))
@@ -306,21 +350,40 @@ fn raw_samples(
 ) -> Result<Vec<Series>, Error> {
     let windows = evaluator.windows(&matrix.selector, duration_ms(&matrix.range)?, grid)?;
     let mut source = evaluator.select(&matrix.selector, &windows, true)?;
-    let mut pace = evaluator.context.pace();
     let mut all = Vec::new();
     let mut columns = Columns::default();
     while let Some(labels) = source.next(&mut columns)? {
-        if meets_histogram(&windows, &columns, &mut pace)? {
-            return Err(histogram_met(&Row { labels, ..Row::default() }));
-        }
         drop_stale(&mut columns);
-        if columns.timestamps_ms.is_empty() {
+        if windows.beside != Beside::Nothing {
+            add_borders(&windows, &mut columns)?;
+        }
+        if columns.is_empty() {
             continue;
         }
-        reservation.grow(columns.capacity_bytes() + labels.size_bytes())?;
+        let histograms = columns.histograms.iter().map(FloatHistogram::heap_bytes).sum::<usize>();
+        reservation.grow(columns.capacity_bytes() + histograms + labels.size_bytes())?;
         all.push(Series { labels, points: Points::Samples(std::mem::take(&mut columns)) });
     }
     Ok(all)
+}
+
+/// Makes the samples of a window and of what lies beside it those of an `anchored` or `smoothed`
+/// selector.
+fn add_borders(windows: &Windows, columns: &mut Columns) -> Result<(), Error> {
+    let smoothed = windows.beside == Beside::Smoothed;
+    if !columns.histograms.is_empty() {
+        let modifier = if smoothed { "smoothed" } else { "anchored" };
+        let text = format!("{modifier} modifier is not supported with histograms");
+        return Err(Error::execution(text));
+    }
+    if columns.timestamps_ms.is_empty() {
+        return Ok(());
+    }
+    let samples = (&columns.timestamps_ms[..], &columns.values[..]);
+    let borders = (windows.start_ms(0), windows.end_ms(0));
+    (columns.timestamps_ms, columns.values) = bordered(samples, borders, smoothed);
+    columns.start_timestamps_ms.clear();
+    Ok(())
 }
 
 fn answer(context: &Context, result: QueryResult, reservation: model::Reservation) -> Answer {

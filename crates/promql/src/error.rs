@@ -42,9 +42,6 @@ pub enum Error {
     /// The query is not one that can be asked in this way; the API's 400.
     #[error("{0}")]
     BadQuery(String),
-    /// The query is valid PromQL that this engine does not evaluate.
-    #[error("{0}")]
-    Unsupported(String),
 }
 
 impl Error {
@@ -55,19 +52,13 @@ impl Error {
             Error::TooManySamples { .. }
             | Error::TooManySteps { .. }
             | Error::Execution(_)
-            | Error::BadQuery(_)
-            | Error::Unsupported(_) => false,
+            | Error::BadQuery(_) => false,
         }
     }
 
     /// An error of evaluation from its sentence.
     pub(crate) fn execution(text: impl Into<String>) -> Error {
         Error::Execution(text.into())
-    }
-
-    /// The refusal of something that is valid and not evaluated.
-    pub(crate) fn unsupported(what: &str) -> Error {
-        Error::Unsupported(format!("{what} cannot be evaluated: this engine does not support it"))
     }
 }
 

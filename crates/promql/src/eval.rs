@@ -11,13 +11,17 @@ pub(crate) mod binary;
 pub(crate) mod call;
 pub(crate) mod count_values;
 pub(crate) mod histogram;
+pub(crate) mod histogram_fold;
+pub(crate) mod info;
 pub(crate) mod invariant;
 pub(crate) mod join;
 pub(crate) mod keys;
 pub(crate) mod label;
+pub(crate) mod limit;
 pub(crate) mod mapped;
 pub(crate) mod math;
 pub(crate) mod merge;
+pub(crate) mod pair;
 pub(crate) mod pattern;
 pub(crate) mod range_call;
 pub(crate) mod scalar;
@@ -113,7 +117,7 @@ impl Context {
 
 /// The milliseconds of a written duration.
 pub(crate) fn duration_ms(duration: &DurationArg) -> Result<i64, Error> {
-    duration.fixed_ms().ok_or_else(|| Error::unsupported("a duration expression"))
+    duration.fixed_ms().ok_or_else(|| Error::execution("a duration is not known"))
 }
 
 /// A source of rows. Rows without any value are never given.
@@ -240,9 +244,53 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) context: &'a Arc<Context>,
     /// What stands around the expression that is being built.
     pub(crate) around: Around<'a>,
+    /// What is wanted of histograms.
+    pub(crate) statistics: Statistics,
+}
+
+/// Whether counts and sums of histograms are all that an expression is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Statistics {
+    /// Something above takes counts or sums alone.
+    wanted: bool,
+    /// Something above needs the buckets.
+    buckets_needed: bool,
+}
+
+impl Statistics {
+    fn are_enough(self) -> bool {
+        self.wanted && !self.buckets_needed
+    }
+
+    /// What a function asks for.
+    pub(crate) fn below_function(self, name: &str) -> Statistics {
+        match name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => {
+                Statistics { wanted: true, ..self }
+            }
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+                self.with_buckets()
+            }
+            _ => self,
+        }
+    }
+
+    pub(crate) fn with_buckets(self) -> Statistics {
+        Statistics { buckets_needed: true, ..self }
+    }
 }
 
 impl<'a> Evaluator<'a> {
+    /// For the whole expression of a query.
+    pub(crate) fn new(context: &'a Arc<Context>) -> Evaluator<'a> {
+        Evaluator { context, around: Around::default(), statistics: Statistics::default() }
+    }
+
+    /// The same below something that needs the buckets of histograms.
+    pub(crate) fn with_buckets(self) -> Evaluator<'a> {
+        Evaluator { statistics: self.statistics.with_buckets(), ..self }
+    }
+
     /// The same below a function or operator.
     pub(crate) fn below(self, around: Around<'a>) -> Evaluator<'a> {
         Evaluator { around, ..self }

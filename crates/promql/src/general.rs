@@ -7,6 +7,12 @@ pub(crate) fn general(value: f64) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
+/// A number as OpenMetrics writes it in labels: never without a point or an exponent.
+pub(crate) fn open_metrics(value: f64) -> String {
+    let text = if value == 0.0 { "0".to_owned() } else { general(value) };
+    if value.is_finite() && !text.contains(['.', 'e']) { text + ".0" } else { text }
+}
+
 /// `%.{digits}g`: at most so many significant digits, without zeros at the end.
 pub(crate) fn general_rounded(value: f64, digits: usize) -> String {
     if let Some(text) = not_finite(value) {

@@ -1,13 +1,18 @@
 //! Computations on the columns of one series: a window per step in, a row out.
 
+pub(crate) mod extended;
+pub(crate) mod histogram_rate;
 pub(crate) mod instant;
 pub(crate) mod over_time;
 pub(crate) mod rate;
 pub(crate) mod regression;
+pub(crate) mod smoothing;
+pub(crate) mod start_times;
+pub(crate) mod window;
 
 use std::ops::Range;
 
-use model::{Columns, TimeRange, is_stale};
+use model::{Columns, FloatHistogram, TimeRange, is_stale};
 
 use crate::cancel::Pace;
 use crate::error::Error;
@@ -24,9 +29,31 @@ pub(crate) struct Windows {
     pub(crate) range_ms: i64,
     /// The time of `@` in ms, which replaces that of every step.
     pub(crate) at_ms: Option<i64>,
+    /// What beside a window is looked at.
+    pub(crate) beside: Beside,
+    /// How far beside a window is looked, in ms.
+    pub(crate) lookback_ms: i64,
+}
+
+/// What beside its window a selector looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// What lies before it: `anchored`.
+    Anchored,
+    /// What lies before and after it: `smoothed`.
+    Smoothed,
 }
 
 impl Windows {
+    /// Windows that end at their steps and show nothing beside them.
+    pub(crate) fn plain(grid: Grid, range_ms: i64) -> Windows {
+        let beside = Beside::Nothing;
+        Windows { grid, offset_ms: 0, range_ms, at_ms: None, beside, lookback_ms: 0 }
+    }
+
     /// The last millisecond of a step's window.
     #[inline]
     pub(crate) fn end_ms(&self, step: usize) -> i64 {
@@ -42,7 +69,20 @@ impl Windows {
     /// Everything that any of the windows holds.
     pub(crate) fn time_range(&self) -> TimeRange {
         let last = self.grid.steps.saturating_sub(1);
-        TimeRange::new(self.start_ms(0).saturating_add(1), self.end_ms(last))
+        let (before_ms, after_ms) = self.beside_ms();
+        TimeRange::new(
+            self.start_ms(0).saturating_sub(before_ms).saturating_add(1),
+            self.end_ms(last).saturating_add(after_ms),
+        )
+    }
+
+    /// How far is looked before and after a window, in ms.
+    pub(crate) fn beside_ms(&self) -> (i64, i64) {
+        match self.beside {
+            Beside::Nothing => (0, 0),
+            Beside::Anchored => (self.lookback_ms, 0),
+            Beside::Smoothed => (self.lookback_ms, self.lookback_ms),
+        }
     }
 
     /// Calls `each` for every step whose window holds samples, with the samples' positions.
@@ -132,6 +172,7 @@ impl Edge {
 
 /// Takes staleness markers out: a range selector does not see them.
 pub(crate) fn drop_stale(columns: &mut Columns) {
+    drop_stale_histograms(columns);
     // Without an early end the search runs on vectors, and mostly there is nothing to find.
     if !columns.values.iter().fold(false, |any, it| any | is_stale(*it)) {
         return;
@@ -153,20 +194,20 @@ pub(crate) fn drop_stale(columns: &mut Columns) {
     columns.start_timestamps_ms.truncate(kept);
 }
 
-/// Whether a histogram that is no staleness marker lies in any window.
-pub(crate) fn meets_histogram(
-    windows: &Windows,
-    columns: &Columns,
-    pace: &mut Pace,
-) -> Result<bool, Error> {
-    if columns.histogram_timestamps_ms.is_empty() {
-        return Ok(false);
+fn drop_stale_histograms(columns: &mut Columns) {
+    if !columns.histograms.iter().any(FloatHistogram::is_stale) {
+        return;
     }
-    let mut met = false;
-    windows.recompute(&columns.histogram_timestamps_ms, pace, |_, window| {
-        met |= columns.histograms[window].iter().any(|it| !is_stale(it.sum));
-    })?;
-    Ok(met)
+    let stale: Vec<bool> = columns.histograms.iter().map(FloatHistogram::is_stale).collect();
+    retain_by(&mut columns.histograms, &stale);
+    retain_by(&mut columns.histogram_timestamps_ms, &stale);
+    retain_by(&mut columns.histogram_start_timestamps_ms, &stale);
+}
+
+/// Drops what is marked; there may be fewer elements than marks.
+fn retain_by<T>(elements: &mut Vec<T>, drop: &[bool]) {
+    let mut marks = drop.iter();
+    elements.retain(|_| !marks.next().copied().unwrap_or(false));
 }
 
 /// A function over a range vector.
@@ -177,11 +218,13 @@ pub(crate) enum RangeFunction {
     Count,
     Delta,
     Deriv,
+    DoubleExponentialSmoothing,
     First,
     Idelta,
     Increase,
     Irate,
     Last,
+    Mad,
     Max,
     Min,
     PredictLinear,
@@ -192,6 +235,10 @@ pub(crate) enum RangeFunction {
     Stddev,
     Stdvar,
     Sum,
+    TsOfFirst,
+    TsOfLast,
+    TsOfMax,
+    TsOfMin,
 }
 
 impl RangeFunction {
@@ -203,11 +250,13 @@ impl RangeFunction {
             "count_over_time" => RangeFunction::Count,
             "delta" => RangeFunction::Delta,
             "deriv" => RangeFunction::Deriv,
+            "double_exponential_smoothing" => RangeFunction::DoubleExponentialSmoothing,
             "first_over_time" => RangeFunction::First,
             "idelta" => RangeFunction::Idelta,
             "increase" => RangeFunction::Increase,
             "irate" => RangeFunction::Irate,
             "last_over_time" => RangeFunction::Last,
+            "mad_over_time" => RangeFunction::Mad,
             "max_over_time" => RangeFunction::Max,
             "min_over_time" => RangeFunction::Min,
             "predict_linear" => RangeFunction::PredictLinear,
@@ -218,6 +267,10 @@ impl RangeFunction {
             "stddev_over_time" => RangeFunction::Stddev,
             "stdvar_over_time" => RangeFunction::Stdvar,
             "sum_over_time" => RangeFunction::Sum,
+            "ts_of_first_over_time" => RangeFunction::TsOfFirst,
+            "ts_of_last_over_time" => RangeFunction::TsOfLast,
+            "ts_of_max_over_time" => RangeFunction::TsOfMax,
+            "ts_of_min_over_time" => RangeFunction::TsOfMin,
             _ => return None,
         })
     }
@@ -227,19 +280,42 @@ impl RangeFunction {
         matches!(self, RangeFunction::First | RangeFunction::Last)
     }
 
+    /// Whether it can look beside windows in this way, and the functions that can.
+    pub(crate) fn looks_beside(self, beside: Beside) -> (bool, &'static str) {
+        let extrapolates =
+            matches!(self, RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta);
+        let counts = matches!(self, RangeFunction::Changes | RangeFunction::Resets);
+        match beside {
+            Beside::Nothing => (true, ""),
+            Beside::Anchored => (extrapolates || counts, "changes, delta, increase, rate, resets"),
+            Beside::Smoothed => (extrapolates, "delta, increase, rate"),
+        }
+    }
+
+    /// Whether start timestamps matter to it.
+    pub(crate) fn wants_starts(self) -> bool {
+        matches!(
+            self,
+            RangeFunction::Rate
+                | RangeFunction::Increase
+                | RangeFunction::Irate
+                | RangeFunction::Resets
+        )
+    }
+
     /// Whether a metric that is no counter by its name deserves a remark.
     pub(crate) fn wants_counter(self) -> bool {
         matches!(self, RangeFunction::Rate | RangeFunction::Increase)
     }
 }
 
-/// Evaluates `function` over every window of one series; `scalar` gives the scalar argument of a
-/// step. `row` must be reset to the steps of the grid.
+/// Evaluates `function` over the floats of every window of one series; `scalar` gives the scalar
+/// argument of a number at a step. `row` must be reset to the steps of the grid.
 pub(crate) fn range_function(
     function: RangeFunction,
     windows: &Windows,
     columns: &Columns,
-    scalar: &dyn Fn(usize) -> f64,
+    scalar: &dyn Fn(usize, usize) -> f64,
     (row, pace): (&mut Row, &mut Pace),
 ) -> Result<(), Error> {
     let (ts, values) = (&*columns.timestamps_ms, &*columns.values);
@@ -271,6 +347,25 @@ pub(crate) fn range_function(
         RangeFunction::Last => {
             windows.slide(ts, pace, |step, window| row.put(step, values[window.end - 1]))
         }
+        RangeFunction::TsOfFirst => windows.slide(ts, pace, |step, window| {
+            row.put(step, instant::seconds(ts[window.start]));
+        }),
+        RangeFunction::TsOfLast => windows.slide(ts, pace, |step, window| {
+            row.put(step, instant::seconds(ts[window.end - 1]));
+        }),
+        _ => recomputed(function, windows, (ts, values), scalar, (row, pace)),
+    }
+}
+
+/// Evaluates the functions that look at every sample of every window.
+fn recomputed(
+    function: RangeFunction,
+    windows: &Windows,
+    (ts, values): (&[i64], &[f64]),
+    scalar: &dyn Fn(usize, usize) -> f64,
+    (row, pace): (&mut Row, &mut Pace),
+) -> Result<(), Error> {
+    match function {
         RangeFunction::Sum => windows.recompute(ts, pace, |step, window| {
             row.put(step, over_time::sum(&values[window]));
         }),
@@ -288,8 +383,25 @@ pub(crate) fn range_function(
             windows.recompute(ts, pace, |step, window| {
                 sorted.clear();
                 sorted.extend_from_slice(&values[window]);
-                row.put(step, crate::quantile::quantile(scalar(step), &mut sorted));
+                row.put(step, crate::quantile::quantile(scalar(0, step), &mut sorted));
             })
+        }
+        RangeFunction::Mad => {
+            let mut sorted = Vec::new();
+            windows.recompute(ts, pace, |step, window| {
+                row.put(step, over_time::median_deviation(&values[window], &mut sorted));
+            })
+        }
+        RangeFunction::TsOfMax => windows.recompute(ts, pace, |step, window| {
+            let at = window.start + over_time::last_extreme(&values[window], |a, b| a >= b);
+            row.put(step, instant::seconds(ts[at]));
+        }),
+        RangeFunction::TsOfMin => windows.recompute(ts, pace, |step, window| {
+            let at = window.start + over_time::last_extreme(&values[window], |a, b| a <= b);
+            row.put(step, instant::seconds(ts[at]));
+        }),
+        RangeFunction::DoubleExponentialSmoothing => {
+            smoothing::evaluate(windows, (ts, values), scalar, row, pace)
         }
         RangeFunction::Deriv => windows.recompute(ts, pace, |step, window| {
             if window.len() > 1 {
@@ -302,9 +414,10 @@ pub(crate) fn range_function(
             if window.len() > 1 {
                 let now_ms = windows.grid.time_ms(step);
                 let line = regression::fit(&ts[window.clone()], &values[window], now_ms);
-                row.put(step, line.slope * scalar(step) + line.intercept);
+                row.put(step, line.slope * scalar(0, step) + line.intercept);
             }
         }),
+        _ => Ok(()),
     }
 }
 
@@ -317,8 +430,7 @@ mod tests {
 
     #[test]
     fn windows_are_open_on_the_left() {
-        let windows =
-            Windows { grid: Grid::range(10, 30, 10), offset_ms: 0, range_ms: 10, at_ms: None };
+        let windows = Windows::plain(Grid::range(10, 30, 10), 10);
         assert_eq!(windows.time_range(), TimeRange::new(1, 30));
         let mut seen = Vec::new();
         let mut pace = Pace::new(Cancel::new());
@@ -326,7 +438,7 @@ mod tests {
         assert_eq!(seen, [(0, 1..2), (1, 2..3), (2, 3..4)]);
     }
 
-    const ALL: [RangeFunction; 20] = [
+    const ALL: [RangeFunction; 26] = [
         RangeFunction::Avg,
         RangeFunction::Changes,
         RangeFunction::Count,
@@ -347,13 +459,19 @@ mod tests {
         RangeFunction::Stddev,
         RangeFunction::Stdvar,
         RangeFunction::Sum,
+        RangeFunction::DoubleExponentialSmoothing,
+        RangeFunction::Mad,
+        RangeFunction::TsOfFirst,
+        RangeFunction::TsOfLast,
+        RangeFunction::TsOfMax,
+        RangeFunction::TsOfMin,
     ];
 
     fn evaluate(function: RangeFunction, windows: &Windows, columns: &Columns) -> Row {
         let mut row = Row::default();
         row.reset(model::Labels::empty(), windows.grid.steps);
         let mut pace = Pace::new(Cancel::new());
-        range_function(function, windows, columns, &|_| 0.3, (&mut row, &mut pace)).unwrap();
+        range_function(function, windows, columns, &|_, _| 0.3, (&mut row, &mut pace)).unwrap();
         row
     }
 
@@ -380,7 +498,7 @@ mod tests {
                 columns.push_float(at, *value);
             }
             let grid = Grid::range(-20, at + 100, step_ms);
-            let windows = Windows { grid, offset_ms, range_ms, at_ms: None };
+            let windows = Windows { offset_ms, ..Windows::plain(grid, range_ms) };
             for function in ALL {
                 let row = evaluate(function, &windows, &columns);
                 for step in 0..grid.steps {

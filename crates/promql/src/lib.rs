@@ -33,6 +33,7 @@ mod general;
 mod kahan;
 mod kernel;
 mod lexer;
+mod native;
 mod number;
 mod quantile;
 mod quote;

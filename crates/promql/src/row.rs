@@ -1,6 +1,9 @@
 //! Rows: one series with a value, or none, at every step of a grid.
 
-use model::Labels;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use model::{FloatHistogram, Labels};
 
 /// Equally spaced times at which an expression is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,18 +192,25 @@ impl Iterator for Steps<'_> {
 }
 
 /// One series over a grid.
+///
+/// Most rows hold floats alone; the histograms of those that do not stand beside them, so that
+/// loops over floats know nothing of them.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
     /// The labels of the series.
     pub labels: Labels,
     /// One value per step; without meaning where `present` has none.
     pub values: Vec<f64>,
-    /// The steps that hold a value.
+    /// The steps that hold a float.
     pub present: Presence,
+    /// The histograms in order of their steps, none of which holds a float.
+    pub histograms: Vec<(usize, Arc<FloatHistogram>)>,
+    /// The metric name is to be taken away at the end of the query.
+    pub drop_name: bool,
 }
 
 impl Row {
-    /// The steps that hold a value with their values, in order of time.
+    /// The steps that hold a float with their values, in order of time.
     pub fn iter(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         self.present.iter().map(|step| (step, self.values[step]))
     }
@@ -211,6 +221,54 @@ impl Row {
             + self.labels.size_bytes()
             + 8 * self.values.capacity()
             + self.present.capacity_bytes()
+            + self.histogram_bytes()
+    }
+
+    /// Whether no step holds anything.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.present.is_empty() && self.histograms.is_empty()
+    }
+
+    /// The steps that hold a float or a histogram.
+    pub(crate) fn filled(&self) -> Cow<'_, Presence> {
+        if self.histograms.is_empty() {
+            return Cow::Borrowed(&self.present);
+        }
+        let mut filled = self.present.clone();
+        self.histograms.iter().for_each(|(step, _)| filled.set(*step));
+        Cow::Owned(filled)
+    }
+
+    /// Keeps what lies at the steps that `keep` has.
+    pub(crate) fn intersect(&mut self, keep: &Presence) {
+        self.present.intersect(keep);
+        self.histograms.retain(|(step, _)| keep.get(*step));
+    }
+
+    /// Drops what lies at the steps that `drop` has.
+    pub(crate) fn subtract(&mut self, drop: &Presence) {
+        self.present.subtract(drop);
+        self.histograms.retain(|(step, _)| !drop.get(*step));
+    }
+
+    /// Takes in what another row holds at steps that this one does not.
+    pub(crate) fn take_in(&mut self, other: &Row) {
+        for (step, value) in other.iter() {
+            self.values[step] = value;
+        }
+        self.present.union(&other.present);
+        if !other.histograms.is_empty() {
+            self.histograms.extend_from_slice(&other.histograms);
+            self.histograms.sort_by_key(|(step, _)| *step);
+        }
+    }
+
+    /// Bytes of the histograms; those that stand at several steps count for each of them.
+    pub(crate) fn histogram_bytes(&self) -> usize {
+        let entry = size_of::<(usize, Arc<FloatHistogram>)>();
+        let held = self.histograms.iter();
+        let held: usize = held.map(|(_, it)| size_of::<FloatHistogram>() + it.heap_bytes()).sum();
+        entry * self.histograms.capacity() + held
     }
 
     /// Makes a row of `steps` steps without a value, keeping the memory.
@@ -219,6 +277,8 @@ impl Row {
         self.values.clear();
         self.values.resize(steps, 0.0);
         self.present.clear(steps);
+        self.histograms.clear();
+        self.drop_name = false;
     }
 
     /// Puts values into steps that follow each other.
@@ -232,6 +292,29 @@ impl Row {
         self.values[step] = value;
         self.present.set(step);
     }
+
+    /// Puts a histogram into a step after those that hold one already.
+    pub(crate) fn put_histogram(&mut self, step: usize, histogram: Arc<FloatHistogram>) {
+        debug_assert!(self.histograms.last().is_none_or(|(last, _)| *last < step));
+        self.present.unset(step);
+        self.histograms.push((step, histogram));
+    }
+
+    /// What a step holds.
+    pub(crate) fn at(&self, step: usize) -> Option<Sample<'_>> {
+        if self.present.get(step) {
+            return Some(Sample::Float(self.values[step]));
+        }
+        let at = self.histograms.binary_search_by_key(&step, |(step, _)| *step).ok()?;
+        Some(Sample::Histogram(&self.histograms[at].1))
+    }
+}
+
+/// What a row holds at a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sample<'a> {
+    Float(f64),
+    Histogram(&'a Arc<FloatHistogram>),
 }
 
 #[cfg(test)]

@@ -77,7 +77,9 @@ impl App {
     /// The language that is spoken here.
     pub(crate) fn parser_options(&self) -> promql::parser::Options {
         promql::parser::Options {
-            experimental_functions: self.query.has_experimental_functions,
+            experimental_functions: self.query.features.experimental_functions,
+            extended_range_selectors: self.query.features.extended_range_selectors,
+            fill_modifiers: self.query.features.fill_modifiers,
             ..promql::parser::Options::stable()
         }
     }

@@ -56,7 +56,8 @@ pub(crate) struct QueryConfig {
     pub(crate) partial_response: bool,
     /// How far back calls for labels and series look that name no start; zero is for ever.
     pub(crate) default_metadata_range: Duration,
-    pub(crate) has_experimental_functions: bool,
+    /// Parts of the language that are off by default.
+    pub(crate) features: Features,
 }
 
 const LATER_UI: &str = "there is no web page yet";
@@ -141,7 +142,13 @@ fn query_flags(command: Command) -> Command {
             "0s",
             "How far back calls for labels and series look that name no start; 0 is for ever.",
         ))
-        .arg(flags::values("enable-feature", "promql-experimental-functions."))
+        .arg(flags::values(
+            "enable-feature",
+            "Part of PromQL that is off by default: promql-experimental-functions, \
+             promql-extended-range-selectors, promql-binop-fill-modifiers, \
+             promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels. Repeatable, \
+             or with commas.",
+        ))
         .arg(flags::values(
             "selector-label",
             "Label that this querier says it has: name=\"value\".",
@@ -321,10 +328,38 @@ impl QueryConfig {
             replica_labels: replica_labels.filter(|it| !it.is_empty()).map(str::to_owned).collect(),
             partial_response: flags::is_on(flags, "query.partial-response"),
             default_metadata_range: flags::duration_of(flags, "query.metadata.default-time-range"),
-            has_experimental_functions: features
-                .flat_map(|it| it.split(','))
-                .any(|it| it == "promql-experimental-functions"),
+            features: Features::named(features.flat_map(|it| it.split(','))),
         })
+    }
+}
+
+/// The parts of PromQL that `--enable-feature` turns on, by Prometheus' names.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Features {
+    pub(crate) experimental_functions: bool,
+    pub(crate) extended_range_selectors: bool,
+    pub(crate) fill_modifiers: bool,
+    pub(crate) delayed_name_removal: bool,
+    pub(crate) use_start_timestamps: bool,
+    pub(crate) type_and_unit_labels: bool,
+}
+
+impl Features {
+    /// Those that are named; names of other features do nothing, as in Prometheus.
+    fn named<'a>(names: impl Iterator<Item = &'a str>) -> Features {
+        let mut features = Features::default();
+        for name in names {
+            match name.trim() {
+                "promql-experimental-functions" => features.experimental_functions = true,
+                "promql-extended-range-selectors" => features.extended_range_selectors = true,
+                "promql-binop-fill-modifiers" => features.fill_modifiers = true,
+                "promql-delayed-name-removal" => features.delayed_name_removal = true,
+                "use-start-timestamps" => features.use_start_timestamps = true,
+                "type-and-unit-labels" => features.type_and_unit_labels = true,
+                _ => {}
+            }
+        }
+        features
     }
 }
 

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
-use model::{Labels, Reservation};
+use model::{FloatHistogram, Labels, Reservation};
 use promql::engine::{Series, VectorSample};
 
 use crate::limits::PIECE_BYTES;
@@ -77,12 +77,57 @@ fn append_point(out: &mut Vec<u8>, timestamp_ms: i64, value: f64) {
     out.extend_from_slice(b"\"]");
 }
 
+/// Appends `[time,{"count":…,"sum":…,"buckets":[[rule,"lower","upper","count"],…]}]`: buckets that
+/// are not empty, each with the rule of which of its bounds belong to it.
+fn append_histogram(out: &mut Vec<u8>, timestamp_ms: i64, histogram: &FloatHistogram) {
+    out.push(b'[');
+    model::text_time::append_json(out, timestamp_ms);
+    out.extend_from_slice(b",{\"count\":");
+    append_number(out, histogram.count);
+    out.extend_from_slice(b",\"sum\":");
+    append_number(out, histogram.sum);
+    let mut any = false;
+    for bucket in histogram.all().filter(|it| it.count != 0.0) {
+        out.extend_from_slice(if any { b"," } else { b",\"buckets\":[" });
+        any = true;
+        let rule = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+            (false, true) => b'0',
+            (true, false) => b'1',
+            (false, false) => b'2',
+            (true, true) => b'3',
+        };
+        out.extend_from_slice(&[b'[', rule, b',']);
+        append_number(out, bucket.lower);
+        out.push(b',');
+        append_number(out, bucket.upper);
+        out.push(b',');
+        append_number(out, bucket.count);
+        out.push(b']');
+    }
+    out.extend_from_slice(if any { b"]}]" } else { b"}]" });
+}
+
+/// Appends a number as a text.
+fn append_number(out: &mut Vec<u8>, value: f64) {
+    out.push(b'"');
+    model::float::append_json(out, value);
+    out.push(b'"');
+}
+
 /// Appends one series of an instant vector.
 pub(crate) fn append_sample(out: &mut Vec<u8>, at_ms: i64, sample: &VectorSample) {
     out.extend_from_slice(b"{\"metric\":");
     append_labels(out, &sample.labels);
-    out.extend_from_slice(b",\"value\":");
-    append_point(out, at_ms, sample.value);
+    match &sample.histogram {
+        Some(histogram) => {
+            out.extend_from_slice(b",\"histogram\":");
+            append_histogram(out, at_ms, histogram);
+        }
+        None => {
+            out.extend_from_slice(b",\"value\":");
+            append_point(out, at_ms, sample.value);
+        }
+    }
     out.push(b'}');
 }
 
@@ -90,14 +135,25 @@ pub(crate) fn append_sample(out: &mut Vec<u8>, at_ms: i64, sample: &VectorSample
 pub(crate) fn append_series(out: &mut Vec<u8>, series: &Series) {
     out.extend_from_slice(b"{\"metric\":");
     append_labels(out, &series.labels);
-    out.extend_from_slice(b",\"values\":[");
-    for (index, (timestamp_ms, value)) in series.points().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
+    let mut any = false;
+    for (timestamp_ms, value) in series.points() {
+        out.extend_from_slice(if any { b"," } else { b",\"values\":[" });
+        any = true;
         append_point(out, timestamp_ms, value);
     }
-    out.extend_from_slice(b"]}");
+    if any {
+        out.push(b']');
+    }
+    let mut any = false;
+    for (timestamp_ms, histogram) in series.histograms() {
+        out.extend_from_slice(if any { b"," } else { b",\"histograms\":[" });
+        any = true;
+        append_histogram(out, timestamp_ms, histogram);
+    }
+    if any {
+        out.push(b']');
+    }
+    out.push(b'}');
 }
 
 /// Appends `[time,"value"]` of a scalar, or of a text.
@@ -218,7 +274,8 @@ mod tests {
     fn labels_and_points_look_as_prometheus_shows_them() {
         let labels = Labels::from_pairs([("b", "x\"\n\u{1}é"), ("__name__", "up")]).unwrap();
         let mut out = Vec::new();
-        append_sample(&mut out, 1_435_781_451_050, &VectorSample { labels, value: 1e21 });
+        let sample = VectorSample { labels, value: 1e21, histogram: None };
+        append_sample(&mut out, 1_435_781_451_050, &sample);
         let expected =
             r#"{"metric":{"__name__":"up","b":"x\"\n\u0001é"},"value":[1435781451.050,"1e+21"]}"#;
         assert_eq!(String::from_utf8(out).unwrap(), expected);

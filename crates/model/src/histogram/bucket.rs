@@ -2,7 +2,7 @@
 
 use crate::histogram::FloatHistogram;
 use crate::histogram::buckets::CUSTOM_SCHEMA;
-use crate::histogram::schema::upper_bound;
+use crate::histogram::schema::{log2, upper_bound};
 use crate::histogram::spans::{Counts, CountsBack};
 
 /// One bucket.
@@ -56,9 +56,9 @@ impl Bucket {
         if linear {
             return (value - self.lower) / (self.upper - self.lower);
         }
-        let lower = self.lower.abs().log2();
-        let upper = self.upper.abs().log2();
-        let value_log = value.abs().log2();
+        let lower = log2(self.lower.abs());
+        let upper = log2(self.upper.abs());
+        let value_log = log2(value.abs());
         if value > 0.0 {
             (value_log - lower) / (upper - lower)
         } else {

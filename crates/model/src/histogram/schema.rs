@@ -74,6 +74,22 @@ fn power_of_two(exponent: i64) -> f64 {
     }
 }
 
+/// The binary logarithm, computed as Go does: that of the fraction, and the exponent added.
+pub fn log2(value: f64) -> f64 {
+    if !value.is_normal() || value < 0.0 {
+        return value.log2();
+    }
+    const FRACTION: u64 = (1 << 52) - 1;
+    let bits = value.to_bits();
+    // Below 2^11, as the sign is not set.
+    let exponent = u32::try_from(bits >> 52).map_or(0.0, f64::from) - 1022.0;
+    let fraction = f64::from_bits(bits & FRACTION | 0.5_f64.to_bits());
+    if fraction == 0.5 {
+        return exponent - 1.0;
+    }
+    fraction.ln() * (1.0 / std::f64::consts::LN_2) + exponent
+}
+
 /// The index of the bucket at the coarser schema `to` that holds bucket `index` of schema `from`.
 pub fn coarser_index(index: i32, from: i32, to: i32) -> i32 {
     let coarser = from.saturating_sub(to).clamp(0, 63);
@@ -113,6 +129,15 @@ mod tests {
         for (index, schema, bound) in cases {
             assert_eq!(upper_bound(index, schema, &[]), bound, "{index} of {schema}");
         }
+    }
+
+    #[test]
+    fn logarithms_are_those_of_go() {
+        assert_eq!([log2(1.0), log2(8.0), log2(0.25)], [0.0, 3.0, -2.0]);
+        assert_eq!(log2(2.5), 1.3219280948873624);
+        assert_eq!(log2(0.0), f64::NEG_INFINITY);
+        assert!(log2(-1.0).is_nan());
+        assert_eq!(log2(f64::from_bits(1)), -1074.0);
     }
 
     #[test]

@@ -27,9 +27,10 @@ impl Evaluator<'_> {
             let mut row = Row::default();
             while rows.next(&mut row)? {
                 context.cancel.check()?;
-                absent.subtract(&row.present);
+                absent.subtract(&row.filled());
             }
-            let row = Row { labels, values: vec![1.0; grid.steps], present: absent };
+            let row =
+                Row { labels, values: vec![1.0; grid.steps], present: absent, ..Row::default() };
             Ok(Held::new(if row.present.is_empty() { Vec::new() } else { vec![row] }))
         });
         Ok(Stream::new(rows, true))

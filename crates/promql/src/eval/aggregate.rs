@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use model::{Labels, Reservation};
+use model::{FloatHistogram, Labels, Reservation};
 
-use crate::ast::{Aggregate, AggregateOp};
+use crate::ast::{Aggregate, AggregateOp, Span};
 use crate::cancel::Pace;
 use crate::error::Error;
+use crate::eval::histogram_fold::{HistogramFold, Outcome};
 use crate::eval::keys::{KeyTable, Subset};
 use crate::eval::scalar::Scalars;
 use crate::eval::select::Around;
@@ -20,10 +21,6 @@ use crate::row::{Grid, Presence, Row};
 
 impl<'a> Evaluator<'a> {
     pub(crate) fn aggregate(&self, aggregate: &'a Aggregate, grid: Grid) -> Result<Stream, Error> {
-        if aggregate.op.is_experimental() {
-            let what = format!("the experimental aggregation {}", aggregate.op.as_str());
-            return Err(Error::unsupported(&what));
-        }
         let around = Around {
             function: Some(aggregate.op.as_str()),
             grouping: &aggregate.grouping,
@@ -33,6 +30,7 @@ impl<'a> Evaluator<'a> {
         match aggregate.op {
             AggregateOp::CountValues => return below.count_values(aggregate, grid),
             AggregateOp::Topk | AggregateOp::Bottomk => return below.top(aggregate, grid),
+            AggregateOp::Limitk | AggregateOp::LimitRatio => return below.limit(aggregate, grid),
             _ => {}
         }
         let quantile = match (&aggregate.param, aggregate.op) {
@@ -47,9 +45,9 @@ impl<'a> Evaluator<'a> {
         let context = Arc::clone(self.context);
         let subset = Subset::new(&aggregate.grouping, !aggregate.without);
         let names_gone = !subset.contains(model::time::METRIC_NAME);
-        let op = aggregate.op;
+        let (op, span) = (aggregate.op, aggregate.expr.span());
         let rows = Blocking::new(move || {
-            let mut fold = Fold::new(&context, op, subset, grid.steps)?;
+            let mut fold = Fold::new(&context, op, subset, (grid.steps, span))?;
             fold.run(&context, input.rows)?;
             fold.finish(&context, &quantile)
         });
@@ -57,7 +55,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Warns of quantiles outside 0 to 1, the farthest on each side.
-    fn remark_on_quantiles(&self, quantiles: &Scalars, span: crate::ast::Span) {
+    fn remark_on_quantiles(&self, quantiles: &Scalars, span: Span) {
         let values = quantiles.values();
         let notes = &self.context.notes;
         if values.iter().any(|it| it.is_nan()) {
@@ -82,6 +80,8 @@ struct Fold {
     keys: KeyTable,
     groups: Vec<Group>,
     steps: usize,
+    /// Where remarks point to: what is aggregated.
+    span: Span,
     reservation: Reservation,
 }
 
@@ -90,6 +90,9 @@ struct Group {
     labels: Labels,
     present: Presence,
     state: State,
+    /// Set once a histogram is met by an operator that folds them.
+    histograms: Option<Box<HistogramFold>>,
+    drop_name: bool,
 }
 
 /// The folded values of a group, one per step.
@@ -160,10 +163,11 @@ impl Fold {
         context: &Context,
         op: AggregateOp,
         subset: Subset,
-        steps: usize,
+        (steps, span): (usize, Span),
     ) -> Result<Fold, Error> {
         let reservation = context.reservation()?;
-        Ok(Fold { op, keys: KeyTable::new(subset), groups: Vec::new(), steps, reservation })
+        let keys = KeyTable::new(subset);
+        Ok(Fold { op, keys, groups: Vec::new(), steps, span, reservation })
     }
 
     fn run(&mut self, context: &Context, mut input: Box<dyn Rows>) -> Result<(), Error> {
@@ -178,7 +182,56 @@ impl Fold {
                 // Vectors grow by doubling: up to twice the values are allocated.
                 self.reservation.grow(16 * row.present.count())?;
             }
+            self.groups[id].drop_name |= row.drop_name;
+            if self.groups[id].histograms.is_some() || !row.histograms.is_empty() {
+                self.fold_histograms(context, id, &mut row)?;
+            }
             self.groups[id].fold(self.op, &row);
+        }
+        Ok(())
+    }
+
+    /// Takes the histograms of a row in, as far as the operator does.
+    fn fold_histograms(
+        &mut self,
+        context: &Context,
+        id: usize,
+        row: &mut Row,
+    ) -> Result<(), Error> {
+        let (op, span, notes) = (self.op, self.span, &context.notes);
+        let group = &mut self.groups[id];
+        match op {
+            AggregateOp::Count | AggregateOp::Group => {
+                // What a sample is does not matter.
+                for (step, _) in row.histograms.drain(..) {
+                    row.present.set(step);
+                }
+            }
+            AggregateOp::Sum | AggregateOp::Avg => {
+                let fold = group.histograms.get_or_insert_default();
+                let known = fold.len();
+                row.present.iter().for_each(|step| fold.add_float(step));
+                let mut bytes = 0;
+                for (step, histogram) in &row.histograms {
+                    let had_float = group.present.get(*step);
+                    let is_mean = op == AggregateOp::Avg;
+                    let remarks = fold.add(*step, had_float, histogram, is_mean);
+                    if remarks.mixed_buckets {
+                        notes.mixed_buckets(row.labels.metric_name(), span);
+                    }
+                    if remarks.bounds_reconciled {
+                        notes.bounds_reconciled("aggregation", span);
+                    }
+                    bytes += histogram.heap_bytes() + size_of::<FloatHistogram>();
+                }
+                // The sum and what rounding took from it, for each step that had none before; a
+                // sum may grow by the buckets of those that follow.
+                let grown = fold.len() - known;
+                let share = bytes / row.histograms.len().max(1);
+                self.reservation.grow(2 * share * grown)?;
+            }
+            _ if !row.histograms.is_empty() => notes.ignored_in_aggregation(op.as_str(), span),
+            _ => {}
         }
         Ok(())
     }
@@ -191,16 +244,43 @@ impl Fold {
             + self.steps.saturating_mul(State::step_bytes(self.op) + 1);
         self.reservation.grow(bytes)?;
         let present = Presence::none(self.steps);
-        self.groups.push(Group { labels, present, state: State::new(self.op, self.steps) });
+        let state = State::new(self.op, self.steps);
+        self.groups.push(Group { labels, present, state, histograms: None, drop_name: false });
         Ok(())
     }
 
     /// The rows of all groups, in the order in which they were met.
     fn finish(self, context: &Context, quantiles: &Scalars) -> Result<Held, Error> {
         let mut pace = context.pace();
-        let groups = self.groups.into_iter();
-        let rows = groups.map(|group| group.finish(self.op, quantiles, &mut pace));
-        Ok(Held::charged(rows.collect::<Result<_, _>>()?, self.reservation))
+        let mut rows = Vec::with_capacity(self.groups.len());
+        for mut group in self.groups {
+            let histograms = group.histograms.take();
+            let mut row = group.finish(self.op, quantiles, &mut pace)?;
+            if let Some(histograms) = histograms {
+                put_histograms(*histograms, &mut row, (context, self.span));
+            }
+            if !row.is_blank() {
+                rows.push(row);
+            }
+        }
+        Ok(Held::charged(rows, self.reservation))
+    }
+}
+
+/// Puts the folded histograms into the row of their group.
+fn put_histograms(fold: HistogramFold, row: &mut Row, (context, span): (&Context, Span)) {
+    for (step, outcome, collides) in fold.finish() {
+        match outcome {
+            Outcome::Histogram(histogram) => row.put_histogram(step, histogram),
+            Outcome::Mixed => {
+                context.notes.mixed_group(span);
+                row.present.unset(step);
+            }
+            Outcome::Nothing => row.present.unset(step),
+        }
+        if collides {
+            context.notes.reset_collision("aggregation", span);
+        }
     }
 }
 
@@ -254,7 +334,8 @@ impl Group {
                 of_steps
             }
         };
-        Ok(Row { labels: self.labels, values, present: self.present })
+        let drop_name = self.drop_name;
+        Ok(Row { labels: self.labels, values, present: self.present, drop_name, ..Row::default() })
     }
 }
 

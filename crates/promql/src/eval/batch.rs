@@ -26,14 +26,22 @@ pub(crate) struct Work {
     pub(crate) labels: Labels,
     pub(crate) columns: Columns,
     pub(crate) row: Row,
+    /// The name of the series is to be taken away at the end of the query.
+    drop_name: bool,
     /// What the buffers hold, as long as they are there.
     reservation: Reservation,
 }
 
 impl Work {
-    /// Charges the samples and the row that will come of them.
+    /// Charges the samples and the row that will come of them, twice the histograms because those
+    /// that come of them are as large.
     fn charge(&mut self, steps: usize) -> Result<usize, Error> {
-        let bytes = self.columns.capacity_bytes().saturating_add(steps.saturating_mul(ROW_BYTES));
+        let histograms: usize = self.columns.histograms.iter().map(|it| it.heap_bytes()).sum();
+        let bytes = self
+            .columns
+            .capacity_bytes()
+            .saturating_add(histograms.saturating_mul(2))
+            .saturating_add(steps.saturating_mul(ROW_BYTES));
         if bytes > self.reservation.bytes() {
             self.reservation.resize(bytes)?;
         }
@@ -86,6 +94,7 @@ impl Puller {
             match self.series.next(&mut work.columns)? {
                 Some(labels) => {
                     work.labels = labels;
+                    work.drop_name = self.series.drops_name();
                     bytes += work.charge(self.steps)?;
                     batch.push(work);
                 }
@@ -100,6 +109,7 @@ impl Puller {
             labels: Labels::empty(),
             columns: Columns::default(),
             row: Row::default(),
+            drop_name: false,
             reservation: self.context.reservation()?,
         })
     }
@@ -202,9 +212,10 @@ impl<K: Kernel> Rows for Batches<K> {
                 }
                 continue;
             };
-            let any = !work.row.present.is_empty();
+            let any = !work.row.is_blank();
             if any {
                 std::mem::swap(row, &mut work.row);
+                row.drop_name |= work.drop_name;
             }
             if let Some(puller) = &mut self.puller {
                 puller.spare.push(work);

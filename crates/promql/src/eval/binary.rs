@@ -1,12 +1,15 @@
 //! Operators between scalars and vectors; those between two vectors are joins and set operations.
 
-use crate::ast::{Binary, BinaryOp, Unary, UnaryOp};
+use std::sync::Arc;
+
+use crate::ast::{Binary, BinaryOp, Span, Unary, UnaryOp};
 use crate::error::Error;
-use crate::eval::mapped::{Mapped, MappedByStep};
 use crate::eval::merge::without_names;
+use crate::eval::pair::{self, LastRemarks, Remark};
+use crate::eval::scalar::Scalars;
 use crate::eval::select::Around;
-use crate::eval::{Evaluator, Stream, is_vector};
-use crate::row::Grid;
+use crate::eval::{Context, Evaluator, Rows, Stream, is_vector};
+use crate::row::{Grid, Row, Sample};
 
 /// A function of two numbers.
 pub(crate) type Operation = fn(f64, f64) -> f64;
@@ -47,18 +50,20 @@ pub(crate) fn scalar_operation(op: BinaryOp) -> Result<Box<dyn Fn(f64, f64) -> f
     Ok(Box::new(move |a, b| truth(compare(a, b))))
 }
 
-/// The refusal of an operator that only native histograms have.
+/// The refusal of an operator between scalars that has no meaning there.
 pub(crate) fn not_for_floats(op: BinaryOp) -> Error {
-    Error::unsupported(&format!("the operator {}", op.as_str()))
+    Error::execution(format!("operator {:?} not allowed for Scalar operations", op.as_str()))
 }
 
 pub(crate) fn truth(value: bool) -> f64 {
     if value { 1.0 } else { 0.0 }
 }
 
-/// How an operator makes a value of two, and whether there is one.
-#[derive(Clone, Copy)]
+/// How an operator makes a float of two, and whether there is one.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Combine {
+    /// Never a value: what the operator does it does to histograms.
+    Trim,
     /// Always a value.
     Arithmetic(Operation),
     /// The left value where the comparison holds.
@@ -72,13 +77,20 @@ impl Combine {
         if let Some(operation) = arithmetic(op) {
             return Ok(Combine::Arithmetic(operation));
         }
+        if matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper) {
+            return Ok(Combine::Trim);
+        }
         let compare = comparison(op).ok_or_else(|| not_for_floats(op))?;
         Ok(if return_bool { Combine::Bool(compare) } else { Combine::Filter(compare) })
     }
 
     /// Whether the result is no longer what the metric name says.
-    pub(crate) fn changes_meaning(self) -> bool {
-        !matches!(self, Combine::Filter(_))
+    pub(crate) fn changes_meaning(self, op: BinaryOp) -> bool {
+        match self {
+            Combine::Arithmetic(_) => changes_schema(op),
+            Combine::Bool(_) => true,
+            Combine::Filter(_) | Combine::Trim => false,
+        }
     }
 
     /// The value, unless it is filtered out; a filter keeps `kept`.
@@ -88,6 +100,7 @@ impl Combine {
             Combine::Arithmetic(operation) => Some(operation(lhs, rhs)),
             Combine::Filter(compare) => compare(lhs, rhs).then_some(kept),
             Combine::Bool(compare) => Some(truth(compare(lhs, rhs))),
+            Combine::Trim => None,
         }
     }
 }
@@ -95,7 +108,10 @@ impl Combine {
 impl<'a> Evaluator<'a> {
     /// An operator of which at least one side is an instant vector.
     pub(crate) fn binary(&self, binary: &'a Binary, grid: Grid) -> Result<Stream, Error> {
-        let below = self.below(Around::default());
+        let mut below = self.below(Around::default());
+        if matches!(binary.op, BinaryOp::TrimLower | BinaryOp::TrimUpper) {
+            below = below.with_buckets();
+        }
         if is_vector(&binary.lhs) && is_vector(&binary.rhs) {
             if binary.op.is_set() {
                 return below.set_operation(binary, grid);
@@ -110,14 +126,33 @@ impl<'a> Evaluator<'a> {
             let scalar = below.scalar(&binary.lhs, grid)?;
             (below.vector(&binary.rhs, grid)?, scalar)
         };
+        self.with_scalar(binary, (combine, vector_left), (vector, scalar))
+    }
+
+    #[inline(never)]
+    fn with_scalar(
+        &self,
+        binary: &'a Binary,
+        (combine, vector_left): (Combine, bool),
+        (vector, scalar): (Stream, Scalars),
+    ) -> Result<Stream, Error> {
         let distinct = vector.distinct_without_name;
-        let change = move |step, value| {
-            let scalar = scalar.at(step);
-            let (lhs, rhs) = if vector_left { (value, scalar) } else { (scalar, value) };
-            combine.apply(lhs, rhs, value)
+        let operation = WithScalar {
+            context: Arc::clone(self.context),
+            input: vector.rows,
+            op: binary.op,
+            combine,
+            scalar,
+            vector_left,
+            span: binary.span,
+            last: LastRemarks::default(),
         };
-        let stream = Stream::new(MappedByStep::new(self.context, vector.rows, change), distinct);
-        if combine.changes_meaning() { without_names(self.context, stream) } else { Ok(stream) }
+        let stream = Stream::new(operation, distinct);
+        if combine.changes_meaning(binary.op) {
+            without_names(self.context, stream)
+        } else {
+            Ok(stream)
+        }
     }
 
     /// A sign before an instant vector.
@@ -127,7 +162,101 @@ impl<'a> Evaluator<'a> {
             return Ok(stream);
         }
         let distinct = stream.distinct_without_name;
-        let negated = Mapped { input: stream.rows, change: |value: f64| -value };
-        without_names(self.context, Stream::new(negated, distinct))
+        without_names(self.context, Stream::new(Negated { input: stream.rows }, distinct))
     }
+}
+
+/// Rows with the other sign.
+struct Negated {
+    input: Box<dyn Rows>,
+}
+
+impl Rows for Negated {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        let any = self.input.next(row)?;
+        if any {
+            row.values.iter_mut().for_each(|value| *value = -*value);
+            for (_, histogram) in &mut row.histograms {
+                Arc::make_mut(histogram).mul(-1.0);
+            }
+        }
+        Ok(any)
+    }
+}
+
+/// A vector on one side of an operator and a scalar on the other.
+struct WithScalar {
+    context: Arc<Context>,
+    input: Box<dyn Rows>,
+    op: BinaryOp,
+    combine: Combine,
+    scalar: Scalars,
+    vector_left: bool,
+    span: Span,
+    last: LastRemarks,
+}
+
+impl Rows for WithScalar {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        while self.input.next(row)? {
+            self.context.cancel.check()?;
+            for step in 0..row.values.len() {
+                if row.present.get(step) {
+                    self.combine_float(step, row);
+                }
+            }
+            if !row.histograms.is_empty() {
+                self.combine_histograms(row);
+            }
+            if !row.is_blank() {
+                return Ok(true);
+            }
+        }
+        self.last.leave(self.op, &self.context.notes, self.span);
+        Ok(false)
+    }
+}
+
+impl WithScalar {
+    #[inline]
+    fn combine_float(&mut self, step: usize, row: &mut Row) {
+        let (value, scalar) = (row.values[step], self.scalar.at(step));
+        let (lhs, rhs) = if self.vector_left { (value, scalar) } else { (scalar, value) };
+        match self.combine.apply(lhs, rhs, value) {
+            Some(value) => row.values[step] = value,
+            None => {
+                row.present.unset(step);
+                if let Combine::Trim = self.combine {
+                    self.last.set(step, Some(Remark::Types("float", "float")));
+                }
+            }
+        }
+    }
+
+    fn combine_histograms(&mut self, row: &mut Row) {
+        for (step, histogram) in std::mem::take(&mut row.histograms) {
+            let (vector, scalar) = (Sample::Histogram(&histogram), self.scalar.at(step));
+            let scalar = Sample::Float(scalar);
+            let (lhs, rhs) = if self.vector_left { (vector, scalar) } else { (scalar, vector) };
+            let (made, remark) = pair::combine((self.op, self.combine), lhs, rhs);
+            self.last.set(step, remark);
+            if let Some(made) = made {
+                made.put(step, row);
+            }
+        }
+    }
+}
+
+/// Whether an operator makes something new of what the metric name says.
+fn changes_schema(op: BinaryOp) -> bool {
+    matches!(
+        op,
+        BinaryOp::Add
+            | BinaryOp::Sub
+            | BinaryOp::Mul
+            | BinaryOp::Div
+            | BinaryOp::Mod
+            | BinaryOp::Pow
+            | BinaryOp::Atan2
+    )
 }

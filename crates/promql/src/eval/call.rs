@@ -9,16 +9,15 @@ use crate::eval::select::Around;
 use crate::eval::{Evaluator, Rows, Stream, math};
 use crate::kernel::RangeFunction;
 use crate::kernel::instant::{Take, seconds};
+use crate::native::variance;
 use crate::row::{Grid, Presence, Row};
 
 impl<'a> Evaluator<'a> {
     pub(crate) fn call(&self, call: &'a Call, grid: Grid) -> Result<Stream, Error> {
         let name = call.function.name;
-        if call.function.experimental {
-            return Err(Error::unsupported(&format!("the experimental function {name}()")));
-        }
         let around = Around { function: Some(name), ..Around::default() };
-        let below = self.below(around);
+        let statistics = self.statistics.below_function(name);
+        let below = Evaluator { statistics, ..self.below(around) };
         if name == "absent_over_time" {
             let present = below.range_call(RangeFunction::Present, call, grid)?;
             return self.absent(present, call.args.first(), grid);
@@ -26,9 +25,13 @@ impl<'a> Evaluator<'a> {
         if let Some(function) = RangeFunction::find(name) {
             return below.range_call(function, call, grid);
         }
+        if name.starts_with("histogram_") {
+            return below.histogram_call(call, grid);
+        }
         match (name, call.args.as_slice()) {
             ("vector", [value]) => below.constant_vector(value, grid),
             ("timestamp", [vector]) => below.timestamps(vector, grid),
+            ("start_timestamp", [vector]) => below.start_timestamps(vector, grid),
             ("absent", [vector]) => {
                 let input = below.vector(vector, grid)?;
                 self.absent(input, Some(vector), grid)
@@ -36,33 +39,46 @@ impl<'a> Evaluator<'a> {
             ("sort" | "sort_desc", [vector]) => {
                 below.sorted(vector, name == "sort_desc", (call.span, grid))
             }
+            ("sort_by_label" | "sort_by_label_desc", [vector, labels @ ..]) => {
+                let descending = name == "sort_by_label_desc";
+                below.sorted_by_label(vector, (labels, descending), (call.span, grid))
+            }
             ("label_replace", [vector, ..]) => below.label_replace(call, vector, grid),
             ("label_join", [vector, ..]) => below.label_join(call, vector, grid),
-            ("histogram_quantile", [q, vector]) => below.histogram_quantile(q, vector, grid),
-            ("histogram_fraction", [lower, upper, vector]) => {
-                below.histogram_fraction((lower, upper), vector, grid)
-            }
-            (
-                "histogram_avg" | "histogram_count" | "histogram_stddev" | "histogram_stdvar"
-                | "histogram_sum",
-                [vector],
-            ) => {
-                // Of floats there is nothing to tell; a native histogram is refused where it is
-                // met.
-                let input = below.vector(vector, grid)?;
-                Ok(Stream::new(Drained { input: Some(input.rows) }, true))
-            }
+            ("info", [vector, selector @ ..]) => below.info(vector, selector.first(), grid),
             ("clamp" | "clamp_min" | "clamp_max", [vector, bounds @ ..]) => {
                 below.clamp(name, vector, (bounds, grid))
             }
             ("round", [vector, to_nearest @ ..]) => below.round(vector, to_nearest.first(), grid),
             (_, []) => below.date_of_step(name, grid),
             (_, [vector]) => {
-                let change = math::function(name)
-                    .ok_or_else(|| Error::unsupported(&format!("the function {name}()")))?;
+                let change = math::function(name).ok_or_else(|| {
+                    Error::execution(format!("{name}() is no function of these arguments"))
+                })?;
                 below.mapped(vector, change, grid)
             }
-            _ => Err(Error::unsupported(&format!("the function {name}()"))),
+            _ => Err(Error::execution(format!("{name}() is no function of these arguments"))),
+        }
+    }
+
+    /// The functions of histograms. A function of their own, like others here: what is deeply
+    /// nested shall take little of the stack.
+    fn histogram_call(&self, call: &'a Call, grid: Grid) -> Result<Stream, Error> {
+        let name = call.function.name;
+        match (name, call.args.as_slice()) {
+            ("histogram_quantile", [q, vector]) => self.histogram_quantile(q, vector, grid),
+            ("histogram_fraction", [lower, upper, vector]) => {
+                self.histogram_fraction((lower, upper), vector, grid)
+            }
+            ("histogram_quantiles", [vector, label, quantiles @ ..]) => {
+                self.histogram_quantiles(vector, label, (quantiles, grid))
+            }
+            ("histogram_avg", [it]) => self.of_native(it, |it| it.sum / it.count, grid),
+            ("histogram_count", [it]) => self.of_native(it, |it| it.count, grid),
+            ("histogram_stddev", [it]) => self.of_native(it, |it| variance(it).sqrt(), grid),
+            ("histogram_stdvar", [it]) => self.of_native(it, variance, grid),
+            ("histogram_sum", [it]) => self.of_native(it, |it| it.sum, grid),
+            _ => Err(Error::execution(format!("{name}() is no function of these arguments"))),
         }
     }
 
@@ -104,8 +120,9 @@ impl<'a> Evaluator<'a> {
 
     /// The date functions without an argument: of the step's own time.
     fn date_of_step(&self, name: &str, grid: Grid) -> Result<Stream, Error> {
-        let change = math::function(name)
-            .ok_or_else(|| Error::unsupported(&format!("the function {name}()")))?;
+        let change = math::function(name).ok_or_else(|| {
+            Error::execution(format!("{name}() is no function of these arguments"))
+        })?;
         self.context.hold_row(grid.steps)?;
         let times = (0..grid.steps).map(|step| change(seconds(grid.time_ms(step)).floor()));
         let row =
@@ -119,7 +136,23 @@ impl<'a> Evaluator<'a> {
             let stream = self.instant_selector(selector, Take::Timestamp, grid)?;
             return without_names(self.context, stream);
         }
-        self.mapped_by_step(vector, move |step, _| Some(seconds(grid.time_ms(step))), grid)
+        let input = self.vector(vector, grid)?;
+        let distinct = input.distinct_without_name;
+        let rows = StepTimes { input: input.rows, grid };
+        without_names(self.context, Stream::new(rows, distinct))
+    }
+
+    /// `start_timestamp()`: of the sample where a selector stands there and start timestamps are
+    /// in use; nothing otherwise.
+    fn start_timestamps(&self, vector: &'a Expr, grid: Grid) -> Result<Stream, Error> {
+        let in_use = self.context.options.use_start_timestamps;
+        match vector {
+            Expr::Vector(selector) if in_use => {
+                let stream = self.instant_selector(selector, Take::Start, grid)?;
+                without_names(self.context, stream)
+            }
+            _ => Ok(Stream::new(Drained { input: Some(self.vector(vector, grid)?.rows) }, true)),
+        }
     }
 
     fn clamp(
@@ -161,6 +194,26 @@ impl<'a> Evaluator<'a> {
             Some((value * inverse + 0.5).floor() / inverse)
         };
         self.mapped_by_step(vector, change, grid)
+    }
+}
+
+/// The time of every step that holds anything.
+struct StepTimes {
+    input: Box<dyn Rows>,
+    grid: Grid,
+}
+
+impl Rows for StepTimes {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        let any = self.input.next(row)?;
+        if any {
+            row.present = row.filled().into_owned();
+            row.histograms.clear();
+            for (step, value) in row.values.iter_mut().enumerate() {
+                *value = seconds(self.grid.time_ms(step));
+            }
+        }
+        Ok(any)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::Labels;
 use model::float::format_f;
+use model::{Labels, Reservation};
 
 use crate::ast::{Aggregate, Expr};
 use crate::error::Error;
@@ -37,12 +37,21 @@ impl<'a> Evaluator<'a> {
         let mut input = self.vector(&aggregate.expr, grid)?.rows;
         let context = Arc::clone(self.context);
         let rows = Blocking::new(move || {
-            let mut reservation = context.reservation()?;
-            let mut rows: Vec<Row> = Vec::new();
-            let mut places: HashMap<Labels, usize> = HashMap::new();
+            let mut counts = Counts {
+                steps: grid.steps,
+                rows: Vec::new(),
+                places: HashMap::new(),
+                reservation: context.reservation()?,
+            };
             let mut row = Row::default();
             while input.next(&mut row)? {
                 let mut builder = row.labels.to_builder();
+                for (step, histogram) in &row.histograms {
+                    context.cancel.check()?;
+                    builder.set(&name, &histogram.to_string());
+                    let place = counts.place(subset.labels(&builder.build()))?;
+                    counts.add(place, *step);
+                }
                 // Neighbouring steps mostly have the same value: its text is made once.
                 let mut last: Option<(u64, usize)> = None;
                 for (step, value) in row.iter() {
@@ -51,28 +60,44 @@ impl<'a> Evaluator<'a> {
                         Some((bits, place)) if bits == value.to_bits() => place,
                         _ => {
                             builder.set(&name, &format_f(value));
-                            let labels = subset.labels(&builder.build());
-                            if let Some(place) = places.get(&labels) {
-                                *place
-                            } else {
-                                reservation
-                                    .grow(9 * grid.steps + labels.size_bytes() + ENTRY_BYTES)?;
-                                let mut row = Row::default();
-                                row.reset(labels.clone(), grid.steps);
-                                rows.push(row);
-                                places.insert(labels, rows.len() - 1);
-                                rows.len() - 1
-                            }
+                            counts.place(subset.labels(&builder.build()))?
                         }
                     };
                     last = Some((value.to_bits(), place));
-                    let counted = rows[place].values[step] + 1.0;
-                    rows[place].put(step, counted);
+                    counts.add(place, step);
                 }
             }
-            Ok(Held::charged(rows, reservation))
+            Ok(Held::charged(counts.rows, counts.reservation))
         });
         Ok(Stream::new(rows, names_gone))
+    }
+}
+
+/// The rows of the values that were met.
+struct Counts {
+    steps: usize,
+    rows: Vec<Row>,
+    places: HashMap<Labels, usize>,
+    reservation: Reservation,
+}
+
+impl Counts {
+    /// Where the row of these labels is.
+    fn place(&mut self, labels: Labels) -> Result<usize, Error> {
+        if let Some(place) = self.places.get(&labels) {
+            return Ok(*place);
+        }
+        self.reservation.grow(9 * self.steps + labels.size_bytes() + ENTRY_BYTES)?;
+        let mut row = Row::default();
+        row.reset(labels.clone(), self.steps);
+        self.rows.push(row);
+        self.places.insert(labels, self.rows.len() - 1);
+        Ok(self.rows.len() - 1)
+    }
+
+    fn add(&mut self, place: usize, step: usize) {
+        let counted = self.rows[place].values[step] + 1.0;
+        self.rows[place].put(step, counted);
     }
 }
 

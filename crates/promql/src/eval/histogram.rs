@@ -1,19 +1,49 @@
-//! `histogram_quantile` and `histogram_fraction` of classic histograms.
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction` of classic and native
+//! histograms, and the functions that take one number from a native one.
 
 use std::sync::Arc;
 
-use model::{Labels, Reservation};
+use hashbrown::HashMap;
+use model::{FloatHistogram, Labels, Reservation};
 
 use crate::ast::{Expr, Span};
-use crate::buckets::{Bucket, ForcedMonotonicity, fraction, quantile};
+use crate::buckets::{self, Bucket, ForcedMonotonicity};
 use crate::error::Error;
-use crate::eval::keys::{KeyTable, Subset};
-use crate::eval::merge::without_names;
+use crate::eval::merge::{joined, without_names};
+use crate::eval::scalar::Scalars;
 use crate::eval::{Blocking, Context, Evaluator, Held, Rows, Stream};
+use crate::general::open_metrics;
+use crate::native::{self, NanRemark};
 use crate::row::{Grid, Row};
 
 /// The label that holds the upper bound of a bucket.
 const BUCKET: &str = "le";
+
+/// What is asked of every histogram.
+enum Question {
+    Quantile(Scalars),
+    Fraction { lower: Scalars, upper: Scalars },
+}
+
+impl Question {
+    fn classic(&self, step: usize, it: &mut Vec<Bucket>) -> (f64, Option<ForcedMonotonicity>) {
+        match self {
+            Question::Quantile(q) => buckets::quantile(q.at(step), it),
+            Question::Fraction { lower, upper } => {
+                (buckets::fraction(lower.at(step), upper.at(step), it), None)
+            }
+        }
+    }
+
+    fn native(&self, step: usize, it: &FloatHistogram) -> (f64, Option<NanRemark>) {
+        match self {
+            Question::Quantile(q) => native::quantile(q.at(step), it),
+            Question::Fraction { lower, upper } => {
+                native::fraction(lower.at(step), upper.at(step), it)
+            }
+        }
+    }
+}
 
 impl<'a> Evaluator<'a> {
     pub(crate) fn histogram_quantile(
@@ -22,12 +52,16 @@ impl<'a> Evaluator<'a> {
         vector: &'a Expr,
         grid: Grid,
     ) -> Result<Stream, Error> {
-        let quantiles = self.scalar(q, grid)?;
-        for value in quantiles.values().iter().filter(|it| !(0.0..=1.0).contains(*it)) {
-            self.context.notes.invalid_quantile(*value, q.span());
-        }
-        let evaluate = move |step, buckets: &mut Vec<Bucket>| quantile(quantiles.at(step), buckets);
-        self.of_buckets(vector, evaluate, grid)
+        let question = Question::Quantile(self.checked_quantiles(q, grid)?);
+        let (input, distinct) = self.histograms(vector, grid)?;
+        let context = Arc::clone(self.context);
+        let rows = Blocking::new(move || {
+            let histograms = input(&context)?;
+            let mut answers = Answers::new(&histograms, grid);
+            answers.ask(&context, &histograms, &question, |_, labels| labels.clone())?;
+            Ok(Held::charged(answers.rows, histograms.reservation))
+        });
+        without_names(self.context, Stream::new(rows, distinct))
     }
 
     pub(crate) fn histogram_fraction(
@@ -37,57 +71,120 @@ impl<'a> Evaluator<'a> {
         grid: Grid,
     ) -> Result<Stream, Error> {
         let (lower, upper) = (self.scalar(lower, grid)?, self.scalar(upper, grid)?);
-        let evaluate = move |step, buckets: &mut Vec<Bucket>| {
-            (fraction(lower.at(step), upper.at(step), buckets), None)
-        };
-        self.of_buckets(vector, evaluate, grid)
+        let question = Question::Fraction { lower, upper };
+        let (input, distinct) = self.histograms(vector, grid)?;
+        let context = Arc::clone(self.context);
+        let rows = Blocking::new(move || {
+            let histograms = input(&context)?;
+            let mut answers = Answers::new(&histograms, grid);
+            answers.ask(&context, &histograms, &question, |_, labels| labels.clone())?;
+            Ok(Held::charged(answers.rows, histograms.reservation))
+        });
+        without_names(self.context, Stream::new(rows, distinct))
     }
 
-    /// Puts the buckets of every histogram together and evaluates them step by step.
-    fn of_buckets<F>(&self, vector: &'a Expr, evaluate: F, grid: Grid) -> Result<Stream, Error>
-    where
-        F: Fn(usize, &mut Vec<Bucket>) -> (f64, Option<ForcedMonotonicity>) + Send + 'static,
-    {
-        let input = self.vector(vector, grid)?;
-        let distinct = input.distinct_without_name;
+    /// Several quantiles at once, told apart by a label.
+    pub(crate) fn histogram_quantiles(
+        &self,
+        vector: &'a Expr,
+        label: &'a Expr,
+        (quantiles, grid): (&'a [Expr], Grid),
+    ) -> Result<Stream, Error> {
+        let label = match label.without_parens() {
+            Expr::String(text) => text.value.to_str_lossy().into_owned(),
+            _ => return Err(Error::execution("histogram_quantiles() needs the name of a label")),
+        };
+        let questions: Vec<Question> = quantiles
+            .iter()
+            .map(|q| Ok(Question::Quantile(self.checked_quantiles(q, grid)?)))
+            .collect::<Result<_, Error>>()?;
+        let (input, _) = self.histograms(vector, grid)?;
         let context = Arc::clone(self.context);
-        let span = vector.span();
         let rows = Blocking::new(move || {
-            let histograms = Histograms::read(&context, input.rows, span)?;
-            let mut rows = Vec::with_capacity(histograms.series.len());
-            let mut buckets = Vec::new();
-            for series in &histograms.series {
-                let mut row = Row::default();
-                row.reset(series.labels.clone(), grid.steps);
-                for step in 0..grid.steps {
-                    series.buckets_at(step, &mut buckets);
-                    if buckets.is_empty() {
-                        continue;
-                    }
-                    context.cancel.check()?;
-                    let (value, forced) = evaluate(step, &mut buckets);
-                    if let Some(forced) = forced {
-                        context.notes.forced_monotonicity(forced, grid.time_ms(step), span);
-                    }
-                    row.put(step, value);
-                }
-                rows.push(row);
+            let mut histograms = input(&context)?;
+            let mut rows = Vec::new();
+            for question in &questions {
+                let mut answers = Answers::new(&histograms, grid);
+                answers.ask(&context, &histograms, question, |step, labels| {
+                    let Question::Quantile(q) = question else { return labels.clone() };
+                    labels.to_builder().set(&label, &open_metrics(q.at(step))).build()
+                })?;
+                let bytes = answers.rows.iter().map(Row::size_bytes).sum();
+                histograms.reservation.grow(bytes)?;
+                rows.append(&mut answers.rows);
             }
             Ok(Held::charged(rows, histograms.reservation))
         });
+        let named = joined(self.context, Stream::new(rows, false))?;
+        without_names(self.context, named)
+    }
+
+    fn checked_quantiles(&self, q: &'a Expr, grid: Grid) -> Result<Scalars, Error> {
+        let quantiles = self.scalar(q, grid)?;
+        for value in quantiles.values().iter().filter(|it| !(0.0..=1.0).contains(*it)) {
+            self.context.notes.invalid_quantile(*value, q.span());
+        }
+        Ok(quantiles)
+    }
+
+    /// What reads all histograms of a vector, and whether they differ in more than their names.
+    #[expect(clippy::type_complexity, reason = "a closure that two callers hand on at once")]
+    fn histograms(
+        &self,
+        vector: &'a Expr,
+        grid: Grid,
+    ) -> Result<(Box<dyn FnOnce(&Context) -> Result<Histograms, Error> + Send>, bool), Error> {
+        let input = self.vector(vector, grid)?;
+        let distinct = input.distinct_without_name;
+        let span = vector.span();
+        Ok((Box::new(move |context| Histograms::read(context, input.rows, span)), distinct))
+    }
+
+    /// A function that takes one number from every native histogram; floats go.
+    pub(crate) fn of_native(
+        &self,
+        vector: &'a Expr,
+        function: fn(&FloatHistogram) -> f64,
+        grid: Grid,
+    ) -> Result<Stream, Error> {
+        let input = self.vector(vector, grid)?;
+        let distinct = input.distinct_without_name;
+        let rows = OfNative { input: input.rows, function };
         without_names(self.context, Stream::new(rows, distinct))
     }
 }
 
-/// Classic histograms by their labels without `le`.
+struct OfNative {
+    input: Box<dyn Rows>,
+    function: fn(&FloatHistogram) -> f64,
+}
+
+impl Rows for OfNative {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        while self.input.next(row)? {
+            row.present.clear(row.values.len());
+            for (step, histogram) in std::mem::take(&mut row.histograms) {
+                row.put(step, (self.function)(&histogram));
+            }
+            if !row.present.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Histograms by their labels, classic ones without `le`.
 struct Histograms {
     series: Vec<Histogram>,
+    span: Span,
     reservation: Reservation,
 }
 
 struct Histogram {
     labels: Labels,
     buckets: Vec<(f64, Row)>,
+    native: Vec<(usize, Arc<FloatHistogram>)>,
 }
 
 impl Histogram {
@@ -101,27 +198,130 @@ impl Histogram {
 
 impl Histograms {
     fn read(context: &Context, mut input: Box<dyn Rows>, span: Span) -> Result<Histograms, Error> {
-        let mut read = Histograms { series: Vec::new(), reservation: context.reservation()? };
+        let mut read = Histograms { series: Vec::new(), span, reservation: context.reservation()? };
         // The metric name counts here, unlike in groups and joins.
-        let mut keys = KeyTable::new(Subset::all_but(BUCKET));
+        let mut places: HashMap<Labels, usize> = HashMap::new();
         let mut row = Row::default();
         while input.next(&mut row)? {
             context.cancel.check()?;
+            // Twice: the result has a row as long.
+            read.reservation.grow(2 * row.size_bytes() + ENTRY_BYTES)?;
+            if !row.histograms.is_empty() {
+                let native = std::mem::take(&mut row.histograms);
+                read.place(&mut places, row.labels.clone()).native = native;
+            }
+            if row.present.is_empty() {
+                continue;
+            }
             let bound = row.labels.get(BUCKET).unwrap_or_default();
             let Some(upper) = parse_bound(bound) else {
-                context.notes.bad_bucket_label(bound, span);
+                context.notes.bad_bucket_label(shown_name(context, &row.labels), bound, span);
                 continue;
             };
-            let (id, is_new) = keys.find_or_add(&row.labels);
-            // Twice: the result has a row as long.
-            read.reservation.grow(2 * row.size_bytes() + keys.last_key_bytes())?;
-            if is_new {
-                let labels = keys.subset().labels(&row.labels);
-                read.series.push(Histogram { labels, buckets: Vec::new() });
-            }
-            read.series[id].buckets.push((upper, std::mem::take(&mut row)));
+            let labels = row.labels.without(|name| name == BUCKET);
+            read.place(&mut places, labels).buckets.push((upper, std::mem::take(&mut row)));
         }
         Ok(read)
+    }
+
+    fn place(&mut self, places: &mut HashMap<Labels, usize>, labels: Labels) -> &mut Histogram {
+        let place = *places.entry(labels.clone()).or_insert_with(|| {
+            self.series.push(Histogram { labels, buckets: Vec::new(), native: Vec::new() });
+            self.series.len() - 1
+        });
+        &mut self.series[place]
+    }
+}
+
+/// Bytes of a histogram and its table entry beside its rows.
+const ENTRY_BYTES: usize = size_of::<Histogram>() + 48;
+
+/// The metric name for remarks: Prometheus has taken it away by then unless that is delayed.
+fn shown_name<'l>(context: &Context, labels: &'l Labels) -> &'l str {
+    if context.options.delayed_name_removal { labels.metric_name() } else { "" }
+}
+
+/// The answers to one question.
+struct Answers {
+    rows: Vec<Row>,
+    steps: usize,
+    grid: Grid,
+}
+
+impl Answers {
+    fn new(histograms: &Histograms, grid: Grid) -> Answers {
+        Answers { rows: Vec::with_capacity(histograms.series.len()), steps: grid.steps, grid }
+    }
+
+    /// Asks every histogram at every step; `labels` names the row of an answer.
+    fn ask(
+        &mut self,
+        context: &Context,
+        histograms: &Histograms,
+        question: &Question,
+        labels: impl Fn(usize, &Labels) -> Labels,
+    ) -> Result<(), Error> {
+        let mut buckets = Vec::new();
+        for series in &histograms.series {
+            let first = self.rows.len();
+            let mut native = series.native.iter().peekable();
+            for step in 0..self.steps {
+                series.buckets_at(step, &mut buckets);
+                let native = native.next_if(|(at, _)| *at == step).map(|(_, it)| it);
+                if buckets.is_empty() && native.is_none() {
+                    continue;
+                }
+                context.cancel.check()?;
+                let at = (step, series, histograms.span);
+                let Some(value) = self.answer(context, question, (native, &mut buckets), at) else {
+                    continue;
+                };
+                let labels = labels(step, &series.labels);
+                let known = self.rows[first..].iter().rposition(|row| row.labels == labels);
+                let place = known.map_or(self.rows.len(), |known| first + known);
+                if known.is_none() {
+                    let mut row = Row::default();
+                    row.reset(labels, self.steps);
+                    self.rows.push(row);
+                }
+                self.rows[place].put(step, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &self,
+        context: &Context,
+        question: &Question,
+        (native, buckets): (Option<&Arc<FloatHistogram>>, &mut Vec<Bucket>),
+        (step, series, span): (usize, &Histogram, Span),
+    ) -> Option<f64> {
+        let (notes, name) = (&context.notes, shown_name(context, &series.labels));
+        let Some(native) = native else {
+            let (value, forced) = question.classic(step, buckets);
+            if let Some(forced) = forced {
+                notes.forced_monotonicity(forced, name, (self.grid.time_ms(step), span));
+            }
+            return Some(value);
+        };
+        if !buckets.is_empty() {
+            // Both kinds under the same labels: neither is believed.
+            notes.classic_and_native(name, span);
+            return None;
+        }
+        let (value, remark) = question.native(step, native);
+        let text = remark.map(|remark| match remark {
+            NanRemark::NanQuantile => ("histogram_quantile", "result is NaN"),
+            NanRemark::SkewedQuantile => ("histogram_quantile", "result is skewed higher"),
+            NanRemark::ExcludedFromFractions => {
+                ("histogram_fraction", "which are excluded from all fractions")
+            }
+        });
+        if let Some(text) = text {
+            notes.nan_observations(text, name, span);
+        }
+        Some(value)
     }
 }
 

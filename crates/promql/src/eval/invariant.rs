@@ -1,5 +1,7 @@
 //! Parts of a query that have the same value at every step are computed once.
 
+use std::sync::Arc;
+
 use crate::ast::Expr;
 use crate::error::Error;
 use crate::eval::{Rows, Stream};
@@ -65,10 +67,16 @@ impl Rows for Repeat {
             return Ok(false);
         }
         let value = row.values[0];
+        let is_float = row.present.get(0);
         row.values.clear();
         row.values.resize(self.steps, value);
         row.present.clear(self.steps);
-        row.present.fill();
+        if is_float {
+            row.present.fill();
+        } else if let Some((_, histogram)) = row.histograms.pop() {
+            let steps = 0..self.steps;
+            row.histograms.extend(steps.map(|step| (step, Arc::clone(&histogram))));
+        }
         Ok(true)
     }
 }

@@ -25,11 +25,6 @@ impl Subset {
         if only { Subset::Only(names) } else { Subset::AllBut(names) }
     }
 
-    /// All labels, the metric name too, but one.
-    pub(crate) fn all_but(name: &str) -> Subset {
-        Subset::AllBut(vec![name.to_owned()])
-    }
-
     /// Whether a label counts.
     pub(crate) fn contains(&self, name: &str) -> bool {
         match self {

@@ -1,5 +1,6 @@
 //! `label_replace` and `label_join`: functions that change labels and nothing else.
 
+use model::time::METRIC_NAME;
 use regex_automata::meta::Regex;
 use regex_automata::util::captures::Captures;
 
@@ -35,6 +36,8 @@ impl<'a> Evaluator<'a> {
             if found.is_match() {
                 let text = expand(&template, value, &found);
                 row.labels = row.labels.to_builder().set(&target, &text).build();
+                // A name that was given on purpose stays.
+                row.drop_name &= target != METRIC_NAME;
             }
         };
         let input = self.vector(vector, grid)?;
@@ -65,6 +68,7 @@ impl<'a> Evaluator<'a> {
                 sources.iter().map(|it| row.labels.get(it).unwrap_or_default()).collect();
             let text = values.join(&separator);
             row.labels = row.labels.to_builder().set(&target, &text).build();
+            row.drop_name &= target != METRIC_NAME;
         };
         let input = self.vector(vector, grid)?;
         joined(self.context, Stream::new(Relabeled { input: input.rows, change }, false))

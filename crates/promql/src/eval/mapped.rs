@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::eval::{Context, Rows};
 use crate::row::Row;
 
-/// Rows whose values are changed by a rule that knows the value alone.
+/// Rows whose floats are changed by a rule that knows the value alone; histograms go.
 pub(crate) struct Mapped<F> {
     pub(crate) input: Box<dyn Rows>,
     pub(crate) change: F,
@@ -14,16 +14,21 @@ pub(crate) struct Mapped<F> {
 
 impl<F: Fn(f64) -> f64 + Send> Rows for Mapped<F> {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
-        let any = self.input.next(row)?;
-        if any {
+        while self.input.next(row)? {
+            row.histograms.clear();
+            if row.present.is_empty() {
+                continue;
+            }
             // Steps without a value hold something harmless: changing it costs less than asking.
             row.values.iter_mut().for_each(|value| *value = (self.change)(*value));
+            return Ok(true);
         }
-        Ok(any)
+        Ok(false)
     }
 }
 
-/// Rows whose values are changed by a rule that also knows the step, and that may take them out.
+/// Rows whose floats are changed by a rule that also knows the step, and that may take them out;
+/// histograms go.
 pub(crate) struct MappedByStep<F> {
     context: Arc<Context>,
     input: Box<dyn Rows>,
@@ -41,6 +46,7 @@ impl<F: Fn(usize, f64) -> Option<f64> + Send> Rows for MappedByStep<F> {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
         while self.input.next(row)? {
             self.context.cancel.check()?;
+            row.histograms.clear();
             for step in 0..row.values.len() {
                 if !row.present.get(step) {
                     continue;

@@ -32,8 +32,13 @@ pub(crate) fn drop_name(labels: &Labels) -> (Labels, bool) {
 }
 
 /// A stream without metric names. Series that become equal are joined where their steps differ
-/// and an error where they meet.
+/// and an error where they meet. With delayed removal the names stay, marked to be taken away at
+/// the end of the query.
 pub(crate) fn without_names(context: &Arc<Context>, stream: Stream) -> Result<Stream, Error> {
+    if context.options.delayed_name_removal {
+        let distinct = stream.distinct_without_name;
+        return Ok(Stream::new(Marked { input: stream.rows }, distinct));
+    }
     let joined = Joined::new(context, stream, true)?;
     Ok(Stream::new(joined, true))
 }
@@ -43,6 +48,41 @@ pub(crate) fn joined(context: &Arc<Context>, mut stream: Stream) -> Result<Strea
     stream.distinct_without_name = false;
     let joined = Joined::new(context, stream, false)?;
     Ok(Stream::new(joined, false))
+}
+
+/// Rows whose metric names are to be taken away later.
+struct Marked {
+    input: Box<dyn Rows>,
+}
+
+impl Rows for Marked {
+    fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        let any = self.input.next(row)?;
+        row.drop_name = any;
+        Ok(any)
+    }
+}
+
+/// Takes the marked metric names away at the end of a query; rows that become equal are joined,
+/// or an error where they meet.
+pub(crate) fn drop_marked(rows: Vec<Row>) -> Result<Vec<Row>, Error> {
+    if !rows.iter().any(|row| row.drop_name) {
+        return Ok(rows);
+    }
+    let mut joined: Vec<Row> = Vec::with_capacity(rows.len());
+    let mut places: HashMap<Labels, usize> = HashMap::with_capacity(rows.len());
+    for mut row in rows {
+        if row.drop_name {
+            row.labels = drop_name(&row.labels).0;
+        }
+        if let Some(place) = places.get(&row.labels) {
+            join(&mut joined[*place], &row)?;
+        } else {
+            places.insert(row.labels.clone(), joined.len());
+            joined.push(row);
+        }
+    }
+    Ok(joined)
 }
 
 struct Joined {
@@ -140,13 +180,10 @@ impl Rows for Joined {
 
 /// Adds the steps of `other` to `row`.
 pub(crate) fn join(row: &mut Row, other: &Row) -> Result<(), Error> {
-    if row.present.first_common(&other.present).is_some() {
+    if row.filled().first_common(&other.filled()).is_some() {
         return Err(Error::execution(SAME_LABELSET));
     }
-    for (step, value) in other.iter() {
-        row.values[step] = value;
-    }
-    row.present.union(&other.present);
+    row.take_in(other);
     Ok(())
 }
 

@@ -8,10 +8,12 @@ use crate::error::Error;
 use crate::eval::batch::{Batches, Kernel, Work};
 use crate::eval::merge::{Unique, drop_name};
 use crate::eval::scalar::Scalars;
-use crate::eval::select::{Around, has_one_name, histogram_met};
+use crate::eval::select::{Around, has_one_name};
 use crate::eval::source::{Computed, Series};
 use crate::eval::{Context, Evaluator, Rows, Stream, duration_ms};
-use crate::kernel::{RangeFunction, Windows, drop_stale, meets_histogram, range_function};
+use crate::kernel::{
+    Beside, RangeFunction, Windows, drop_stale, extended, range_function, start_times, window,
+};
 use crate::row::{Grid, Row};
 
 impl<'a> Evaluator<'a> {
@@ -24,22 +26,47 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Stream, Error> {
         let around = Around { function: Some(call.function.name), ..Around::default() };
         let below = self.below(around);
-        let mut scalars = Scalars::Same(f64::NAN);
+        let mut scalars = Vec::new();
         for arg in &call.args {
             if arg.value_type() == crate::ast::ValueType::Scalar {
-                scalars = below.scalar(arg, grid)?;
+                scalars.push(below.scalar(arg, grid)?);
             }
         }
         let source = below.range_source(call, grid)?;
-        let plan = Plan { function, windows: source.windows, scalars };
+        below.range_rows((function, call), (source, scalars), grid)
+    }
+
+    #[inline(never)]
+    fn range_rows(
+        &self,
+        (function, call): (RangeFunction, &'a Call),
+        (source, scalars): (Source, Vec<Scalars>),
+        grid: Grid,
+    ) -> Result<Stream, Error> {
+        let (can, which) = function.looks_beside(source.windows.beside);
+        if !can {
+            let modifier =
+                if source.windows.beside == Beside::Smoothed { "smoothed" } else { "anchored" };
+            return Err(Error::execution(format!(
+                "{modifier} modifier can only be used with: {which} - not with {}",
+                call.function.name
+            )));
+        }
+        let span = span_of(call);
+        let windows = source.windows;
+        let plan = Plan { function, windows, scalars, span, context: Arc::clone(self.context) };
+        let delayed = self.context.options.delayed_name_removal;
         let rows = RangeCall {
             batches: Batches::new(self.context, plan, source.series, grid.steps),
-            unique: (!source.one_name && !function.keeps_name())
+            unique: (!delayed && !source.one_name && !function.keeps_name())
                 .then(|| Unique::new(self.context))
                 .transpose()?,
-            span: span_of(call),
+            span,
             context: Arc::clone(self.context),
         };
+        if delayed {
+            return Ok(Stream::new(rows, source.one_name));
+        }
         Ok(Stream::new(rows, !function.keeps_name() || source.one_name))
     }
 
@@ -59,7 +86,8 @@ impl<'a> Evaluator<'a> {
                 }
                 Expr::Subquery(subquery) => {
                     let (windows, inner) = self.subquery_grids(subquery, grid)?;
-                    let stream = self.vector(&subquery.expr, inner)?;
+                    // Resets between the samples of a subquery are found by their buckets alone.
+                    let stream = self.with_buckets().vector(&subquery.expr, inner)?;
                     let one_name = stream.distinct_without_name;
                     let series = Box::new(Computed::new(stream.rows, inner));
                     return Ok(Source { series, windows, one_name });
@@ -92,19 +120,38 @@ struct Source {
 struct Plan {
     function: RangeFunction,
     windows: Windows,
-    scalars: Scalars,
+    scalars: Vec<Scalars>,
+    span: Span,
+    context: Arc<Context>,
 }
 
 impl Kernel for Plan {
     fn evaluate(&self, work: &mut Work, pace: &mut Pace) -> Result<(), Error> {
         let Work { labels, columns, row, .. } = work;
         row.reset(labels.clone(), self.windows.grid.steps);
-        if meets_histogram(&self.windows, columns, pace)? {
-            return Err(histogram_met(row));
-        }
         drop_stale(columns);
-        let scalar = |step| self.scalars.at(step);
-        range_function(self.function, &self.windows, columns, &scalar, (row, pace))
+        let (function, windows) = (self.function, &self.windows);
+        let use_starts = self.context.options.use_start_timestamps && function.wants_starts();
+        let remarks = if windows.beside != Beside::Nothing {
+            extended::evaluate(function, windows, (columns, use_starts), row, pace)?
+        } else {
+            let mut overlaps = 0;
+            if use_starts && !columns.start_timestamps_ms.is_empty() {
+                overlaps = start_times::evaluate(function, windows, columns, row, pace)?;
+            } else {
+                let scalar = |index: usize, step| self.scalars[index].at(step);
+                range_function(function, windows, columns, &scalar, (row, pace))?;
+            }
+            if columns.histograms.is_empty() && overlaps == 0 {
+                return Ok(());
+            }
+            let mut remarks =
+                window::evaluate(function, windows, (columns, use_starts), row, pace)?;
+            remarks.start_overlaps += overlaps;
+            remarks
+        };
+        remarks.leave(&self.context.notes, labels.metric_name(), self.span);
+        Ok(())
     }
 }
 
@@ -133,9 +180,12 @@ impl RangeCall {
         if function == RangeFunction::Quantile {
             self.remark_on_quantiles(row);
         }
-        let name = row.labels.metric_name();
-        if function.wants_counter() && !name.is_empty() && !looks_like_counter(name) {
-            self.context.notes.possible_non_counter(name, self.span);
+        if function.wants_counter() && !row.present.is_empty() {
+            self.remark_on_non_counters(row);
+        }
+        if self.context.options.delayed_name_removal {
+            row.drop_name |= !function.keeps_name();
+            return Ok(());
         }
         if !function.keeps_name() {
             let (labels, more) = drop_name(&row.labels);
@@ -152,14 +202,31 @@ impl RangeCall {
 }
 
 impl RangeCall {
+    /// Tells that a metric does not look like a counter, by its type where that is a label.
+    fn remark_on_non_counters(&self, row: &Row) {
+        let (name, notes) = (row.labels.metric_name(), &self.context.notes);
+        if name.is_empty() {
+            return;
+        }
+        if self.context.options.type_and_unit_labels {
+            let kind = row.labels.get("__type__").unwrap_or_default();
+            if kind != "counter" && kind != "histogram" {
+                notes.possible_non_counter_type(name, kind, self.span);
+            }
+        } else if !looks_like_counter(name) {
+            notes.possible_non_counter(name, self.span);
+        }
+    }
+
     /// Warns of quantiles outside 0 to 1 at steps that have samples.
     fn remark_on_quantiles(&self, row: &Row) {
-        let steps = match &self.batches.kernel().scalars {
+        let Some(quantiles) = self.batches.kernel().scalars.first() else { return };
+        let steps = match quantiles {
             Scalars::Same(_) => 1,
             Scalars::Each(values) => values.len(),
         };
         for step in row.present.iter().take(steps) {
-            let q = self.batches.kernel().scalars.at(step);
+            let q = quantiles.at(step);
             if !(0.0..=1.0).contains(&q) {
                 self.context.notes.invalid_quantile(q, self.span);
             }

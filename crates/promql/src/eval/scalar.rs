@@ -3,8 +3,9 @@
 use crate::ast::{Call, Expr, UnaryOp};
 use crate::error::Error;
 use crate::eval::binary::scalar_operation;
-use crate::eval::{Evaluator, invariant};
+use crate::eval::{Evaluator, invariant, math};
 use crate::kernel::instant::seconds;
+use crate::kernel::rate::duration_seconds;
 use crate::row::{Grid, Row};
 
 /// The values of a scalar over a grid.
@@ -93,7 +94,21 @@ impl<'a> Evaluator<'a> {
                 Ok(Scalars::Same(once.at(0)))
             }
             ("scalar", [vector]) => self.single_value(vector, grid),
-            (name, _) => Err(Error::unsupported(&format!("the experimental function {name}()"))),
+            ("start", _) => Ok(Scalars::Same(seconds(self.context.query.start_ms))),
+            ("end", _) => Ok(Scalars::Same(seconds(self.context.query_end_ms))),
+            ("range", _) => {
+                let query = &self.context;
+                let length_ms = query.query_end_ms.saturating_sub(query.query.start_ms);
+                Ok(Scalars::Same(duration_seconds(length_ms)))
+            }
+            ("step", _) => {
+                let is_range = self.context.query.start_ms != self.context.query_end_ms;
+                let step_ms = if is_range { self.context.query.step_ms } else { 0 };
+                Ok(Scalars::Same(duration_seconds(step_ms)))
+            }
+            ("max_of", [a, b]) => Ok(self.scalar(a, grid)?.zip(&self.scalar(b, grid)?, math::max)),
+            ("min_of", [a, b]) => Ok(self.scalar(a, grid)?.zip(&self.scalar(b, grid)?, math::min)),
+            (name, _) => Err(Error::execution(format!("{name}() is no function of scalars"))),
         }
     }
 

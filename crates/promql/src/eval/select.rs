@@ -1,17 +1,20 @@
 //! Selectors: which series and samples are asked of the storage, and instant vectors of them.
 
+use std::sync::Arc;
+
 use model::time::METRIC_NAME;
 use model::{MatchOp, Matcher, TimeRange};
 
-use crate::ast::{LabelMatcher, VectorSelector};
+use crate::ast::{LabelMatcher, Span, VectorSelector};
 use crate::cancel::Pace;
 use crate::error::Error;
 use crate::eval::batch::{Batches, Kernel, Work};
 use crate::eval::source::Stored;
-use crate::eval::{Evaluator, Stream, duration_ms};
-use crate::kernel::Windows;
+use crate::eval::{Context, Evaluator, Stream, duration_ms};
+use crate::kernel::extended::smooth;
 use crate::kernel::instant::{Take, look_up};
-use crate::row::{Grid, Row};
+use crate::kernel::{Beside, Windows, drop_stale};
+use crate::row::Grid;
 use crate::storage::SelectHints;
 
 /// The nearest function or aggregation around an expression.
@@ -31,12 +34,18 @@ impl Evaluator<'_> {
         range_ms: i64,
         grid: Grid,
     ) -> Result<Windows, Error> {
-        if selector.anchored || selector.smoothed {
-            let modifier = if selector.anchored { "anchored" } else { "smoothed" };
-            return Err(Error::unsupported(&format!("the experimental modifier {modifier:?}")));
-        }
-        let offset_ms = duration_ms(&selector.offset)?;
-        Ok(Windows { grid, offset_ms, range_ms, at_ms: self.context.at_ms(selector.at) })
+        let beside = match (selector.anchored, selector.smoothed) {
+            (true, _) => Beside::Anchored,
+            (_, true) => Beside::Smoothed,
+            _ => Beside::Nothing,
+        };
+        Ok(Windows {
+            offset_ms: duration_ms(&selector.offset)?,
+            at_ms: self.context.at_ms(selector.at),
+            beside,
+            lookback_ms: self.context.options.lookback_ms,
+            ..Windows::plain(grid, range_ms)
+        })
     }
 
     /// Opens a select of the samples that `windows` show.
@@ -59,7 +68,7 @@ impl Evaluator<'_> {
         let context = self.context;
         let range: TimeRange = windows.time_range();
         let stream = context.storage.select(&matchers, range, &hints, &context.budget)?;
-        Ok(Stored::new(context, stream))
+        Ok(Stored::new(context, stream, self.statistics.are_enough()))
     }
 
     /// The newest sample of each series at every step.
@@ -71,7 +80,8 @@ impl Evaluator<'_> {
     ) -> Result<Stream, Error> {
         let windows = self.windows(selector, self.context.options.lookback_ms, grid)?;
         let series = self.select(selector, &windows, false)?;
-        let kernel = LookUp { windows, take };
+        let (context, span) = (Arc::clone(self.context), selector.span);
+        let kernel = LookUp { windows, take, context, span };
         let rows = Batches::new(self.context, kernel, Box::new(series), grid.steps);
         Ok(Stream::new(rows, has_one_name(selector)))
     }
@@ -88,20 +98,20 @@ pub(crate) fn has_one_name(selector: &VectorSelector) -> bool {
 struct LookUp {
     windows: Windows,
     take: Take,
+    context: Arc<Context>,
+    span: Span,
 }
 
 impl Kernel for LookUp {
     fn evaluate(&self, work: &mut Work, pace: &mut Pace) -> Result<(), Error> {
         let Work { labels, columns, row, .. } = work;
         row.reset(labels.clone(), self.windows.grid.steps);
-        if look_up(self.take, &self.windows, columns, row, pace)? {
-            return Err(histogram_met(row));
+        if self.windows.beside == Beside::Smoothed && self.take == Take::Value {
+            drop_stale(columns);
+            let remarks = smooth(&self.windows, columns, row, pace)?;
+            remarks.leave(&self.context.notes, labels.metric_name(), self.span);
+            return Ok(());
         }
-        Ok(())
+        look_up(self.take, &self.windows, columns, row, pace)
     }
-}
-
-/// The refusal of a native histogram sample.
-pub(crate) fn histogram_met(row: &Row) -> Error {
-    Error::unsupported(&format!("the native histogram {}", row.labels))
 }

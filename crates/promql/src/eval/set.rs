@@ -53,7 +53,7 @@ impl Seen {
             self.reservation.grow(self.keys.last_key_bytes() + self.steps / 8 + 32)?;
             self.present.push(Presence::none(self.steps));
         }
-        self.present[id].union(&row.present);
+        self.present[id].union(&row.filled());
         Ok(())
     }
 
@@ -84,12 +84,12 @@ impl Rows for Filter {
         while self.lhs.next(row)? {
             self.context.cancel.check()?;
             match (self.seen.find(row), self.keep_partnered) {
-                (Some(partners), true) => row.present.intersect(partners),
-                (Some(partners), false) => row.present.subtract(partners),
+                (Some(partners), true) => row.intersect(partners),
+                (Some(partners), false) => row.subtract(partners),
                 (None, true) => continue,
                 (None, false) => {}
             }
-            if !row.present.is_empty() {
+            if !row.is_blank() {
                 return Ok(true);
             }
         }
@@ -118,9 +118,9 @@ impl Rows for Or {
         while self.rhs.next(row)? {
             self.context.cancel.check()?;
             if let Some(partners) = self.seen.find(row) {
-                row.present.subtract(partners);
+                row.subtract(partners);
             }
-            if !row.present.is_empty() {
+            if !row.is_blank() {
                 return Ok(true);
             }
         }

@@ -15,10 +15,9 @@ impl Evaluator<'_> {
         grid: Grid,
     ) -> Result<(Windows, Grid), Error> {
         let windows = Windows {
-            grid,
             offset_ms: duration_ms(&subquery.offset)?,
-            range_ms: duration_ms(&subquery.range)?,
             at_ms: self.context.at_ms(subquery.at),
+            ..Windows::plain(grid, duration_ms(&subquery.range)?)
         };
         let step_ms = match duration_ms(&subquery.step)? {
             0 => self.context.options.subquery_step_ms,
@@ -49,8 +48,7 @@ mod tests {
 
     #[test]
     fn times_are_multiples_of_the_step() {
-        let windows =
-            |at| Windows { grid: Grid::instant(at), offset_ms: 0, range_ms: 100, at_ms: None };
+        let windows = |at| Windows::plain(Grid::instant(at), 100);
         assert_eq!(inner_grid(&windows(100), 30), Grid::range(30, 100, 30));
         assert_eq!(inner_grid(&windows(130), 30), Grid::range(60, 130, 30));
         assert_eq!(inner_grid(&windows(-5), 30).start_ms, -90);

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use model::{Labels, Reservation};
 
-use crate::ast::{Aggregate, AggregateOp};
+use crate::ast::{Aggregate, AggregateOp, Span};
 use crate::cancel::Pace;
 use crate::error::Error;
 use crate::eval::keys::{KeyTable, Subset};
@@ -26,6 +26,7 @@ impl<'a> Evaluator<'a> {
         let context = Arc::clone(self.context);
         let subset = Subset::new(&aggregate.grouping, !aggregate.without);
         let largest = aggregate.op == AggregateOp::Topk;
+        let span = aggregate.span;
         let rows = Blocking::new(move || {
             let mut top = Top {
                 largest,
@@ -34,6 +35,7 @@ impl<'a> Evaluator<'a> {
                 keys: KeyTable::new(subset),
                 groups: Vec::new(),
                 taken: Vec::new(),
+                span,
                 reservation: context.reservation()?,
             };
             top.run(&context, input.rows)
@@ -54,6 +56,8 @@ struct Top {
     groups: Vec<Vec<Heap>>,
     /// Every series that was ever in a heap, by its number.
     taken: Vec<Taken>,
+    /// Where remarks point to.
+    span: Span,
     reservation: Reservation,
 }
 
@@ -62,6 +66,7 @@ struct Taken {
     labels: Labels,
     /// The number of steps at which it still is in one.
     places: usize,
+    drop_name: bool,
 }
 
 /// Bytes of a series in heaps beside its entries there.
@@ -81,10 +86,11 @@ const PLACE_BYTES: usize = 4 * size_of::<usize>();
 impl Top {
     fn run(&mut self, context: &Context, mut input: Box<dyn Rows>) -> Result<Held, Error> {
         let mut row = Row::default();
-        let wanted = self.check_sizes()?;
+        let wanted = check_sizes(&self.sizes)?;
         while input.next(&mut row)? {
             context.cancel.check()?;
             if wanted {
+                self.remark_on_histograms(context, &row);
                 self.add(&row)?;
             }
         }
@@ -99,27 +105,12 @@ impl Top {
         Ok(Held::charged(rows, reservation))
     }
 
-    /// Whether any series is wanted at any step.
-    fn check_sizes(&self) -> Result<bool, Error> {
-        let sizes = self.sizes.values();
-        let largest = sizes.iter().copied().fold(f64::MIN, f64::max);
-        let smallest = sizes.iter().copied().fold(f64::MAX, f64::min);
-        let any_nan = sizes.iter().any(|it| it.is_nan());
-        if largest < 1.0 && !any_nan {
-            return Ok(false);
+    /// Tells that histograms have no place in an order, at steps where series are wanted.
+    fn remark_on_histograms(&self, context: &Context, row: &Row) {
+        if row.histograms.iter().any(|(step, _)| self.sizes.at(*step) >= 1.0) {
+            let name = if self.largest { "topk" } else { "bottomk" };
+            context.notes.ignored_in_aggregation(name, self.span);
         }
-        if any_nan {
-            return Err(Error::execution("Parameter value is NaN"));
-        }
-        if smallest <= I64_MIN {
-            let text = format!("Scalar value {} underflows int64", general(smallest));
-            return Err(Error::execution(text));
-        }
-        if largest >= I64_MAX {
-            let text = format!("Scalar value {} overflows int64", general(largest));
-            return Err(Error::execution(text));
-        }
-        Ok(true)
     }
 
     fn add(&mut self, row: &Row) -> Result<(), Error> {
@@ -152,7 +143,8 @@ impl Top {
             // Heaps grow by doubling: up to twice the entries are allocated.
             let bytes = 2 * grown * size_of::<Ranked>() + taken_bytes(&row.labels);
             self.reservation.grow(bytes)?;
-            self.taken.push(Taken { labels: row.labels.clone(), places });
+            let (labels, drop_name) = (row.labels.clone(), row.drop_name);
+            self.taken.push(Taken { labels, places, drop_name });
         }
         Ok(())
     }
@@ -179,6 +171,7 @@ impl Top {
                 for (series, value) in heap.best_first(self.largest) {
                     let mut row = Row::default();
                     row.reset(self.taken[series].labels.clone(), 1);
+                    row.drop_name = self.taken[series].drop_name;
                     row.put(0, value);
                     rows.push(row);
                 }
@@ -200,6 +193,7 @@ impl Top {
                             self.reservation.grow(row_bytes(self.steps) + PLACE_BYTES)?;
                             let mut row = Row::default();
                             row.reset(self.taken[*series].labels.clone(), self.steps);
+                            row.drop_name = self.taken[*series].drop_name;
                             rows.push((*series, row));
                             *entry.insert(rows.len() - 1)
                         }
@@ -213,6 +207,29 @@ impl Top {
     }
 }
 
+/// Whether any series is wanted at any step.
+pub(crate) fn check_sizes(sizes: &Scalars) -> Result<bool, Error> {
+    let sizes = sizes.values();
+    let largest = sizes.iter().copied().fold(f64::MIN, f64::max);
+    let smallest = sizes.iter().copied().fold(f64::MAX, f64::min);
+    let any_nan = sizes.iter().any(|it| it.is_nan());
+    if largest < 1.0 && !any_nan {
+        return Ok(false);
+    }
+    if any_nan {
+        return Err(Error::execution("Parameter value is NaN"));
+    }
+    if smallest <= I64_MIN {
+        let text = format!("Scalar value {} underflows int64", general(smallest));
+        return Err(Error::execution(text));
+    }
+    if largest >= I64_MAX {
+        let text = format!("Scalar value {} overflows int64", general(largest));
+        return Err(Error::execution(text));
+    }
+    Ok(true)
+}
+
 const I64_MIN: f64 = -9_223_372_036_854_775_808.0;
 const I64_MAX: f64 = 9_223_372_036_854_775_808.0;
 
@@ -222,7 +239,7 @@ const I64_MAX: f64 = 9_223_372_036_854_775_808.0;
     clippy::cast_sign_loss,
     reason = "sizes are checked to be inside i64; a negative one becomes 0"
 )]
-fn whole(size: f64) -> usize {
+pub(crate) fn whole(size: f64) -> usize {
     size.max(0.0) as usize
 }
 

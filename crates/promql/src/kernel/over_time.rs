@@ -6,6 +6,7 @@ use crate::cancel::Pace;
 use crate::error::Error;
 use crate::kahan::{Kahan, Mean};
 use crate::kernel::Windows;
+use crate::quantile::quantile;
 use crate::row::Row;
 
 /// A number of things as a sample value; exact below 2^53.
@@ -43,6 +44,29 @@ pub(crate) fn variance(values: &[f64]) -> f64 {
         squares.add(delta * (value - mean.total()));
     }
     squares.total() / seen
+}
+
+/// The median of the distances from the median; a NaN makes it one.
+pub(crate) fn median_deviation(values: &[f64], sorted: &mut Vec<f64>) -> f64 {
+    if values.iter().any(|it| it.is_nan()) {
+        return f64::NAN;
+    }
+    sorted.clear();
+    sorted.extend_from_slice(values);
+    let median = quantile(0.5, sorted);
+    sorted.iter_mut().for_each(|it| *it = (*it - median).abs());
+    quantile(0.5, sorted)
+}
+
+/// The place of the extreme that comes last; a NaN only where there is nothing else.
+pub(crate) fn last_extreme(values: &[f64], reaches: impl Fn(f64, f64) -> bool) -> usize {
+    let mut extreme = 0;
+    for (at, value) in values.iter().enumerate() {
+        if reaches(*value, values[extreme]) || values[extreme].is_nan() {
+            extreme = at;
+        }
+    }
+    extreme
 }
 
 /// Counts the neighbours in every window for which `differs` answers true.
@@ -127,7 +151,7 @@ mod tests {
             let ts: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) })
                 .take(values.len()).collect();
             let grid = Grid::range(0, ts.last().unwrap() + 50, step_ms);
-            let windows = Windows { grid, offset_ms: 0, range_ms, at_ms: None };
+            let windows = Windows::plain(grid, range_ms);
             let mut row = Row::default();
             row.reset(model::Labels::empty(), grid.steps);
             let mut pace = Pace::new(Cancel::new());

@@ -167,7 +167,7 @@ fn list_resets(values: &[f64]) -> Vec<usize> {
 }
 
 /// Seconds of a duration, by the same two divisions as Go's `Duration.Seconds`.
-fn duration_seconds(duration_ms: i64) -> f64 {
+pub(crate) fn duration_seconds(duration_ms: i64) -> f64 {
     float(duration_ms / 1000) + float((duration_ms % 1000) * 1_000_000) / 1e9
 }
 
@@ -202,8 +202,7 @@ mod tests {
     use crate::row::Grid;
 
     fn run(function: RangeFunction, ts: &[i64], values: &[f64], at: i64) -> Option<f64> {
-        let windows =
-            Windows { grid: Grid::instant(at), offset_ms: 0, range_ms: 60_000, at_ms: None };
+        let windows = Windows::plain(Grid::instant(at), 60_000);
         let mut row = Row::default();
         row.reset(model::Labels::empty(), 1);
         let mut pace = Pace::new(Cancel::new());

@@ -9,7 +9,8 @@ use promql::parser::{Options as Syntax, parse};
 use promql::storage::{SelectHints, SeriesStream, Storage, StorageError};
 use promql::{Answer, Cancel, Engine, Error, Options, QueryResult, Session, SingleThread};
 
-use crate::memory::{Memory, Threads, session};
+use crate::memory::{Memory, session};
+use crate::workers::Threads;
 
 const HOUR_MS: i64 = 3_600_000;
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a broken test should fail loudly")]
 #![expect(clippy::disallowed_methods, reason = "tests read their data from the disk")]
 
+mod evaluated;
 mod limits;
 mod memory;
 mod parse;
@@ -10,6 +11,6 @@ mod parse_numbers;
 mod parse_tree;
 mod plan;
 mod random;
-mod refused;
 mod script;
 mod threads;
+mod workers;

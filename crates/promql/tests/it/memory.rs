@@ -1,11 +1,10 @@
-//! A storage in memory, and workers that really are several threads.
+//! A storage in memory.
 
 use std::sync::Arc;
 
-use model::{Budget, Columns, Labels, Matcher, TimeRange};
+use model::{Budget, Columns, FloatHistogram, Labels, Matcher, TimeRange};
 use promql::storage::{SelectHints, SeriesStream, Storage, StorageError};
-use promql::workers::Task;
-use promql::{Cancel, Session, SingleThread, Workers};
+use promql::{Cancel, Session, SingleThread};
 
 /// Series in label order, each with its samples in time order.
 #[derive(Clone, Debug, Default)]
@@ -28,18 +27,56 @@ impl Memory {
     }
 }
 
+/// Adds samples to a series; those that are there already stay.
 fn append(known: &mut Columns, more: Columns) {
-    let mut floats: Vec<(i64, f64)> = pairs(known).chain(pairs(&more)).collect();
-    floats.sort_by_key(|(at, _)| *at);
-    floats.dedup_by_key(|(at, _)| *at);
-    known.timestamps_ms = floats.iter().map(|(at, _)| *at).collect();
-    known.values = floats.iter().map(|(_, value)| *value).collect();
-    known.histogram_timestamps_ms.extend(more.histogram_timestamps_ms);
-    known.histograms.extend(more.histograms);
+    let floats = more.values.into_iter().map(Sample::Float);
+    let floats = with_starts(more.timestamps_ms, floats, more.start_timestamps_ms);
+    let histograms = more.histograms.into_iter().map(|it| Sample::Histogram(Box::new(it)));
+    let histograms =
+        with_starts(more.histogram_timestamps_ms, histograms, more.histogram_start_timestamps_ms);
+    let mut samples: Vec<_> = floats.into_iter().chain(histograms).collect();
+    samples.retain(|(at, _, _)| {
+        !known.timestamps_ms.contains(at) && !known.histogram_timestamps_ms.contains(at)
+    });
+    let old = std::mem::take(known);
+    let floats = old.values.into_iter().map(Sample::Float);
+    samples.extend(with_starts(old.timestamps_ms, floats, old.start_timestamps_ms));
+    let histograms = old.histograms.into_iter().map(|it| Sample::Histogram(Box::new(it)));
+    samples.extend(with_starts(
+        old.histogram_timestamps_ms,
+        histograms,
+        old.histogram_start_timestamps_ms,
+    ));
+    samples.sort_by_key(|(at, _, _)| *at);
+    let any_starts = samples.iter().any(|(_, start, _)| *start != 0);
+    for (at, start, sample) in samples {
+        match sample {
+            Sample::Float(value) => {
+                known.timestamps_ms.push(at);
+                known.values.push(value);
+                known.start_timestamps_ms.extend(any_starts.then_some(start));
+            }
+            Sample::Histogram(histogram) => {
+                known.histogram_timestamps_ms.push(at);
+                known.histograms.push(*histogram);
+                known.histogram_start_timestamps_ms.extend(any_starts.then_some(start));
+            }
+        }
+    }
 }
 
-fn pairs(columns: &Columns) -> impl Iterator<Item = (i64, f64)> + '_ {
-    columns.timestamps_ms.iter().copied().zip(columns.values.iter().copied())
+enum Sample {
+    Float(f64),
+    Histogram(Box<FloatHistogram>),
+}
+
+fn with_starts(
+    times: Vec<i64>,
+    samples: impl Iterator<Item = Sample>,
+    starts: Vec<i64>,
+) -> Vec<(i64, i64, Sample)> {
+    let starts = starts.into_iter().chain(std::iter::repeat(0));
+    times.into_iter().zip(starts).zip(samples).map(|((at, start), it)| (at, start, it)).collect()
 }
 
 impl Storage for Memory {
@@ -74,11 +111,15 @@ impl SeriesStream for Selected {
         };
         let floats = inside(&all.timestamps_ms);
         columns.timestamps_ms.extend_from_slice(&all.timestamps_ms[floats.clone()]);
-        columns.values.extend_from_slice(&all.values[floats]);
+        columns.values.extend_from_slice(&all.values[floats.clone()]);
+        let starts = all.start_timestamps_ms.get(floats).unwrap_or_default();
+        columns.start_timestamps_ms.extend_from_slice(starts);
         let histograms = inside(&all.histogram_timestamps_ms);
         let of_histograms = &all.histogram_timestamps_ms[histograms.clone()];
         columns.histogram_timestamps_ms.extend_from_slice(of_histograms);
-        columns.histograms.extend_from_slice(&all.histograms[histograms]);
+        columns.histograms.extend_from_slice(&all.histograms[histograms.clone()]);
+        let starts = all.histogram_start_timestamps_ms.get(histograms).unwrap_or_default();
+        columns.histogram_start_timestamps_ms.extend_from_slice(starts);
         Ok(Some(labels.clone()))
     }
 }
@@ -90,23 +131,5 @@ pub(crate) fn session(storage: Memory) -> Session {
         workers: Arc::new(SingleThread),
         budget: Budget::unlimited(),
         cancel: Cancel::new(),
-    }
-}
-
-/// Starts a thread for every task.
-#[derive(Debug)]
-pub(crate) struct Threads(pub(crate) usize);
-
-impl Workers for Threads {
-    fn width(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, tasks: Vec<Task>) {
-        std::thread::scope(|scope| {
-            for task in tasks {
-                scope.spawn(task);
-            }
-        });
     }
 }

@@ -6,7 +6,8 @@ use model::{Columns, Labels, TimeRange};
 use promql::parser::{Options, parse};
 use promql::{Engine, QueryResult, SingleThread, Workers};
 
-use crate::memory::{Memory, Threads, session};
+use crate::memory::{Memory, session};
+use crate::workers::Threads;
 
 /// Counters with values whose sums depend on the order of addition.
 fn storage() -> Memory {

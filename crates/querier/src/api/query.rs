@@ -223,6 +223,9 @@ fn evaluate(
         lookback_ms: query.lookback_ms,
         subquery_step_ms: millis(app.query.default_evaluation_interval),
         samples_max: app.query.samples_max,
+        delayed_name_removal: app.query.features.delayed_name_removal,
+        use_start_timestamps: app.query.features.use_start_timestamps,
+        type_and_unit_labels: app.query.features.type_and_unit_labels,
     });
     let (sender, receiver) = oneshot::channel();
     let (expr, times) = (query.expr.clone(), query.times);

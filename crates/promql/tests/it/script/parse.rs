@@ -5,6 +5,8 @@ use promql::duration;
 use promql::parser::{Options, parse_selector};
 use regex_automata::meta::Regex;
 
+use super::histogram::literal;
+
 /// A command and the line it stands on.
 pub(crate) struct Command {
     pub(crate) line: usize,
@@ -22,13 +24,16 @@ pub(crate) enum Action {
 pub(crate) struct SeriesLine {
     pub(crate) labels: Labels,
     pub(crate) values: Vec<Value>,
+    /// Distance from each sample back to its start in ms, where that is given.
+    pub(crate) starts: Vec<Option<i64>>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Value {
     Omitted,
     Float(f64),
-    Histogram(FloatHistogram),
+    /// True beside it if a counter reset hint was given.
+    Histogram(Box<FloatHistogram>, bool),
 }
 
 /// When an expression is evaluated.
@@ -122,17 +127,48 @@ pub(crate) fn script(text: &str) -> Vec<Command> {
 
 fn load(head: &str, body: &[&str]) -> Action {
     let (command, step) = head.split_once(char::is_whitespace).unwrap();
-    // Start timestamps need chunks that hold them; the lines that give them are passed over.
-    let series = body.iter().filter(|line| !is_start_timestamps(line)).map(|it| series(it));
+    let mut lines = Vec::new();
+    let mut starts = Vec::new();
+    for line in body {
+        if let Some((labels, text)) = line.split_once("@st") {
+            assert!(!labels.contains(char::is_whitespace), "{line}");
+            starts = text.split_whitespace().flat_map(start_item).collect();
+            continue;
+        }
+        let line = SeriesLine { starts: std::mem::take(&mut starts), ..series(line) };
+        assert!(line.starts.is_empty() || line.starts.len() == line.values.len());
+        lines.push(line);
+    }
     Action::Load {
         step_ms: millis(step.trim()),
         with_histograms: command == "load_with_nhcb",
-        series: series.collect(),
+        series: lines,
     }
 }
 
-fn is_start_timestamps(line: &str) -> bool {
-    line.split_whitespace().next().is_some_and(|it| it.ends_with("@st"))
+/// `_`, `_x3`, `-1m`, `-1mx3` or `-30s-1mx2`.
+fn start_item(text: &str) -> Vec<Option<i64>> {
+    if text == "_" {
+        return vec![None];
+    }
+    if let Some(times) = text.strip_prefix("_x") {
+        return vec![None; times.parse().unwrap()];
+    }
+    let (text, times) = match text.rsplit_once('x') {
+        Some((text, times)) => (text, times.parse::<i64>().unwrap()),
+        None => (text, 0),
+    };
+    let split = text.get(1..).and_then(|it| it.find(['+', '-'])).map(|at| at + 1);
+    let (first, step) = split.map_or((text, "0"), |at| text.split_at(at));
+    let (first, step) = (signed_millis(first), signed_millis(step));
+    (0..=times).map(|it| Some(first + it * step)).collect()
+}
+
+fn signed_millis(text: &str) -> i64 {
+    match text.strip_prefix('-') {
+        Some(text) => -millis(text),
+        None => millis(text.strip_prefix('+').unwrap_or(text)),
+    }
 }
 
 fn eval(head: &str, body: &[&str]) -> (Eval, usize) {
@@ -258,7 +294,7 @@ fn series(line: &str) -> SeriesLine {
         (it.name.to_str_lossy(), it.value.to_str_lossy())
     });
     let labels = Labels::from_pairs(pairs.collect::<Vec<_>>()).unwrap();
-    SeriesLine { labels, values: values(line[end..].trim()) }
+    SeriesLine { labels, values: values(line[end..].trim()), starts: Vec::new() }
 }
 
 /// Where the labels end: at the first space outside braces and quotes.
@@ -304,10 +340,7 @@ fn values(text: &str) -> Vec<Value> {
 
 fn item(text: &str, values: &mut Vec<Value>) {
     if text.starts_with("{{") {
-        let times = text.rsplit_once("}}x").map_or(0, |(_, times)| times.parse().unwrap());
-        // Only that there is a histogram matters as long as none is evaluated.
-        let histogram = FloatHistogram { count: 1.0, sum: 1.0, ..FloatHistogram::default() };
-        values.extend((0..=times).map(|_| Value::Histogram(histogram.clone())));
+        histograms(text, values);
         return;
     }
     if let Some(times) = text.strip_prefix("_x") {
@@ -334,6 +367,35 @@ fn item(text: &str, values: &mut Vec<Value>) {
     }
 }
 
+/// `{{…}}`, `{{…}}x3`, `{{…}}+{{…}}x3` or `{{…}}-{{…}}x3`.
+fn histograms(text: &str, values: &mut Vec<Value>) {
+    let (text, times) = match text.rsplit_once("}}x") {
+        Some((_, times)) => (&text[..text.len() - times.len() - 1], times.parse().unwrap()),
+        None => (text, 0_usize),
+    };
+    let inner = |text: &str| literal(text.trim_start_matches("{{").trim_end_matches("}}"));
+    let split = text.find("}}").map(|at| text.split_at(at + 2));
+    let (first, change) = split.unwrap_or((text, ""));
+    let (mut it, mut hint_given) = inner(first);
+    let sign = change.chars().next();
+    let change = sign.map(|_| inner(&change[1..]));
+    if let Some((_, given)) = &change {
+        hint_given = *given;
+    }
+    for _ in 0..=times {
+        values.push(Value::Histogram(Box::new(it.clone()), hint_given));
+        match &change {
+            Some((change, _)) if sign == Some('-') => {
+                it.sub(change).unwrap();
+            }
+            Some((change, _)) => {
+                it.add(change).unwrap();
+            }
+            None => {}
+        }
+    }
+}
+
 /// Splits `1+2` and `-1e-3-2e5` at the sign of the increment.
 fn split_increment(text: &str) -> (&str, Option<&str>) {
     let bytes = text.as_bytes();
@@ -356,7 +418,7 @@ fn value_of(text: &str) -> f64 {
     number(text).unwrap_or_else(|| panic!("not a number: {text:?}"))
 }
 
-fn number(text: &str) -> Option<f64> {
+pub(crate) fn number(text: &str) -> Option<f64> {
     let plain = text.parse::<f64>().ok();
     plain.or_else(|| match promql::parser::parse(text, &Options::all()) {
         Ok(promql::ast::Expr::Number(number)) => Some(number.value),

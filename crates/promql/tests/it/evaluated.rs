@@ -1,4 +1,4 @@
-//! What is valid PromQL and not evaluated is refused by name, and nothing else is.
+//! Everything that is valid PromQL is evaluated, histograms among floats too.
 
 use model::{Columns, FloatHistogram, Labels, STALE_NAN_BITS, TimeRange};
 use promql::functions::FUNCTIONS;
@@ -32,7 +32,7 @@ fn histogram(sum: f64, at_ms: i64) -> Memory {
 }
 
 #[test]
-fn every_stable_function_is_evaluated_and_every_experimental_one_refused() {
+fn every_function_is_evaluated() {
     use promql::ast::ValueType;
     for function in FUNCTIONS {
         let given = |value_type: &ValueType| match value_type {
@@ -47,45 +47,35 @@ fn every_stable_function_is_evaluated_and_every_experimental_one_refused() {
         };
         let query = format!("{}({})", function.name, args.join(", "));
         let answer = instant(&query, &floats());
-        match answer {
-            Ok(_) => assert!(!function.experimental, "{query} is evaluated"),
-            Err(Error::Unsupported(text)) => {
-                assert!(function.experimental, "{query}: {text}");
-                assert!(text.contains(function.name), "{text}");
-            }
-            Err(error) => panic!("{query}: {error}"),
-        }
+        assert!(answer.is_ok(), "{query}: {answer:?}");
     }
 }
 
 #[test]
-fn other_novelties_are_refused_by_name() {
-    for (query, named) in [
-        ("limitk(1, m)", "limitk"),
-        ("limit_ratio(0.5, m)", "limit_ratio"),
-        ("rate(m[5m] anchored)", "anchored"),
-        ("m smoothed", "smoothed"),
-        ("m + fill(0) m", "fill"),
-        ("m >/ 1", ">/"),
-    ] {
-        match instant(query, &floats()) {
-            Err(Error::Unsupported(text)) => assert!(text.contains(named), "{query}: {text}"),
+fn histograms_stand_where_they_are_and_nowhere_else() {
+    let met = histogram(1.0, 590_000);
+    for query in ["h", "sum(h)", "h * 2", "last_over_time(h[5m])", "label_join(h, \"x\", \"\")"] {
+        match instant(query, &met) {
+            Ok(QueryResult::Vector(samples)) => assert!(samples[0].histogram.is_some(), "{query}"),
             other => panic!("{query}: {other:?}"),
         }
     }
-}
-
-#[test]
-fn a_native_histogram_is_refused_where_it_is_met_and_only_there() {
-    let met = histogram(1.0, 590_000);
-    for query in ["h", "rate(h[5m])", "count(h)", "histogram_count(h)", "h[5m]", "timestamp(h)"] {
-        let answer = instant(query, &met);
-        assert!(matches!(answer, Err(Error::Unsupported(_))), "{query}: {answer:?}");
+    for query in ["count(h)", "histogram_sum(h)", "timestamp(h)", "count_over_time(h[5m])"] {
+        match instant(query, &met) {
+            Ok(QueryResult::Vector(samples)) => assert!(samples[0].histogram.is_none(), "{query}"),
+            other => panic!("{query}: {other:?}"),
+        }
+    }
+    match instant("h[5m]", &met) {
+        Ok(QueryResult::Matrix(series)) => {
+            assert_eq!((series[0].points().count(), series[0].histograms().count()), (0, 1));
+        }
+        other => panic!("{other:?}"),
     }
     let before = histogram(1.0, 10_000);
     let stale = histogram(f64::from_bits(STALE_NAN_BITS), 590_000);
     for storage in [before, stale, floats()] {
-        for query in ["h", "rate(h[5m])", "sum(h)", "histogram_quantile(0.9, h)"] {
+        for query in ["h", "rate(h[5m])", "sum(h)", "histogram_quantile(0.9, h)", "abs(h)"] {
             match instant(query, &storage) {
                 Ok(QueryResult::Vector(samples)) => assert!(samples.is_empty(), "{query}"),
                 other => panic!("{query}: {other:?}"),
