@@ -7,6 +7,7 @@
 pub mod block;
 mod clean;
 mod counter;
+mod decode;
 mod encode;
 mod float_run;
 mod floats;

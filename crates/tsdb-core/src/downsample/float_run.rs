@@ -3,8 +3,9 @@
 use model::Columns;
 
 use crate::block::ChunkData;
-use crate::chunk::{self, DecodeError};
+use crate::chunk::DecodeError;
 use crate::downsample::clean::{self, Found, Rejected};
+use crate::downsample::decode::decode;
 use crate::downsample::encode::Encoder;
 use crate::downsample::floats::{self, Scratch};
 use crate::downsample::level::{COUNT, FloatLevel};
@@ -40,7 +41,7 @@ impl FloatRun {
         rejected: &mut Rejected,
     ) -> Result<u64, DecodeError> {
         let start = self.raw.timestamps_ms.len();
-        chunk::decode(chunk.encoding, &chunk.data, &mut self.raw)?;
+        decode(chunk.encoding, &chunk.data, &mut self.raw)?;
         let count = self.raw.timestamps_ms.len() - start;
         self.found = self.found.or(clean::floats(&mut self.raw, start, rejected));
         Ok(count as u64)

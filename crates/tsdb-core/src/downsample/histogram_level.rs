@@ -5,8 +5,9 @@ use std::ops::Range;
 use model::{Columns, FloatHistogram};
 
 use crate::chunk::aggregate::{self, Part};
-use crate::chunk::{self, DecodeError, Encoding};
+use crate::chunk::{DecodeError, Encoding};
 use crate::downsample::clean::{self, Rejected};
+use crate::downsample::decode::decode;
 use crate::downsample::windows::Timeline;
 use crate::error::Damage;
 
@@ -145,13 +146,11 @@ fn decode_part(
         return Err(Damage::new("aggregate chunk", offset, text).into());
     }
     let start = columns.len();
-    match chunk::decode(place.encoding, &data[place.range], columns) {
+    match decode(place.encoding, &data[place.range], columns) {
         Ok(()) => {}
         Err(DecodeError::Damaged(damage)) => return Err(damage.shifted(offset).into()),
         Err(other) => return Err(other),
     }
-    columns.start_timestamps_ms.clear();
-    columns.histogram_start_timestamps_ms.clear();
     if is_histogram {
         clean::histograms(columns, start, &mut Rejected::default());
     } else {

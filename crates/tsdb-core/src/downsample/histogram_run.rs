@@ -3,8 +3,9 @@
 use model::Columns;
 
 use crate::block::ChunkData;
-use crate::chunk::{self, DecodeError};
+use crate::chunk::DecodeError;
 use crate::downsample::clean::{self, Rejected};
+use crate::downsample::decode::decode;
 use crate::downsample::encode::Encoder;
 use crate::downsample::histogram_level::{HistogramLevel, Histograms};
 use crate::downsample::histograms::{self, Windows};
@@ -36,7 +37,7 @@ impl HistogramRun {
         rejected: &mut Rejected,
     ) -> Result<u64, DecodeError> {
         let start = self.raw.histograms.len();
-        chunk::decode(chunk.encoding, &chunk.data, &mut self.raw)?;
+        decode(chunk.encoding, &chunk.data, &mut self.raw)?;
         let count = self.raw.histograms.len() - start;
         clean::histograms(&mut self.raw, start, rejected);
         Ok(count as u64)

@@ -5,8 +5,9 @@ use std::ops::Range;
 use model::Columns;
 
 use crate::chunk::aggregate::{self, Part};
-use crate::chunk::{self, DecodeError, Encoding};
+use crate::chunk::{DecodeError, Encoding};
 use crate::downsample::clean::{self, Rejected};
+use crate::downsample::decode::decode;
 use crate::downsample::windows::Timeline;
 use crate::error::Damage;
 
@@ -128,12 +129,11 @@ fn decode_part(data: &[u8], place: Option<Part>, columns: &mut Columns) -> Resul
     }
     let start = columns.timestamps_ms.len();
     let offset = place.range.start as u64;
-    match chunk::decode(place.encoding, &data[place.range], columns) {
+    match decode(place.encoding, &data[place.range], columns) {
         Ok(()) => {}
         Err(DecodeError::Damaged(damage)) => return Err(damage.shifted(offset).into()),
         Err(other) => return Err(other),
     }
-    columns.start_timestamps_ms.clear();
     // Windows that go back are none that we or Thanos wrote; as there, the later one is dropped.
     clean::floats(columns, start, &mut Rejected::default());
     Ok(())

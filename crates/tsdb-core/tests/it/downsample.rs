@@ -3,11 +3,12 @@
 use model::Columns;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof};
 use proptest::proptest;
+use testkit::golden;
 use tsdb_core::block::ChunkData;
 use tsdb_core::chunk::{Encoding, aggregate, decode, xor};
 use tsdb_core::downsample::{Counts, Downsampled, Downsampler, Targets, read};
 
-use crate::downsample_golden::{BOTH, FIVE, HOUR, downsample};
+use crate::downsample_golden::{BOTH, FIVE, HOUR, downsample, series};
 use crate::downsample_reference::{self as reference, Samples};
 
 /// The float samples of an aggregate: count, sum, min, max and counter have the places 0 to 4.
@@ -210,6 +211,31 @@ fn cut(samples: &[(i64, f64)], sizes: &[usize]) -> Vec<Samples> {
         rest = later;
     }
     out
+}
+
+#[test]
+fn start_timestamps_make_no_difference() {
+    let Some(shared) = golden::shared_or_skip() else { return };
+    let mut compared = 0;
+    for (labels, chunks) in series(&shared, "prom-xor2") {
+        if chunks.len() < 2 || chunks.iter().any(|it| it.encoding != Encoding::Xor2) {
+            continue;
+        }
+        let plain = |chunk: &ChunkData| {
+            let mut columns = Columns::default();
+            decode(chunk.encoding, &chunk.data, &mut columns).unwrap();
+            let samples: Samples = columns.timestamps_ms.into_iter().zip(columns.values).collect();
+            xor_chunk(&samples)
+        };
+        let all: Vec<ChunkData> = chunks.iter().map(plain).collect();
+        let mixed = chunks.iter().zip(&all).enumerate();
+        let mixed = mixed.map(|(index, (with, without))| [with, without][index % 2].clone());
+        let want = downsample(BOTH, &all);
+        assert_eq!(downsample(BOTH, &mixed.collect::<Vec<_>>()), want, "{labels}");
+        assert_eq!(downsample(BOTH, &chunks), want, "{labels}");
+        compared += 1;
+    }
+    assert!(compared > 0);
 }
 
 #[test]
