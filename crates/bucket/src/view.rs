@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use model::{BlockId, Labels};
+use model::BlockId;
 use objstore::ObjectStore;
 use tsdb_core::block::meta::SIZE_MAX_BYTES;
 use tsdb_core::block::{CHUNKS_DIRECTORY, INDEX_FILE, META_FILE, Meta};
@@ -111,18 +111,14 @@ impl Snapshot {
         !self.troubles.iter().any(|it| it.is_transient)
     }
 
-    /// A visible block, other than the one asked for and not to be deleted, that was made of it:
-    /// with the same external labels, and with its id among the sources.
-    pub fn holder_of(&self, id: BlockId, labels: &Labels) -> Option<BlockId> {
-        let holds = |meta: &Meta| {
-            let theirs = meta.thanos.labels.iter().map(|(name, value)| (&**name, &**value));
-            meta.compaction.sources.contains(&id) && theirs.eq(labels.iter())
-        };
-        let mut others = self.blocks.iter().filter(|(other, block)| {
-            **other != id
-                && block.deletion.mark().is_none()
-                && block.state.meta().is_some_and(|it| holds(it))
-        });
+    /// Another visible block that was made of the one asked for: with its id among the sources,
+    /// whatever became of its labels, and be it to be deleted.
+    pub fn holder_of(&self, id: BlockId) -> Option<BlockId> {
+        let holds = |meta: &Arc<Meta>| meta.compaction.sources.contains(&id);
+        let mut others = self
+            .blocks
+            .iter()
+            .filter(|(other, block)| **other != id && block.state.meta().is_some_and(holds));
         others.next().map(|(id, _)| *id)
     }
 }

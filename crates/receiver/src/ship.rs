@@ -170,7 +170,7 @@ impl Shipper {
                 Some(snapshot) => snapshot,
                 None => View::new(self.parallel).sync(&**store).await?,
             };
-            let holder = snapshot.holder_of(id, stamp.labels);
+            let holder = snapshot.holder_of(id);
             *bucket = Some(snapshot);
             if let Some(holder) = holder {
                 info!(block = %id, %holder, "shipped earlier, and part of another block now");

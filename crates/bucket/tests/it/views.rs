@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bucket::filter::{self, Filters};
 use bucket::marker::{self, DeletionMark};
 use bucket::{State, View, layout, upload};
-use model::Labels;
 use objstore::faulty::{Fault, Trigger};
 use objstore::{Faulty, ObjectStore, Operation, SharedStore};
 use testkit::golden;
@@ -143,15 +142,11 @@ async fn a_block_that_is_part_of_another_one_is_found_there() {
         store.put(&layout::key(id(9), path), "x".into()).await.unwrap();
     }
     store.put(&layout::meta_key(id(9)), whole.encode().into()).await.unwrap();
-    let found = async |number, labels: &Labels| {
-        View::new(4).sync(&*store).await.unwrap().holder_of(id(number), labels)
-    };
-    assert_eq!(found(1, &labels).await, Some(id(9)));
-    assert_eq!(found(2, &labels).await, Some(id(9)));
-    assert_eq!(found(3, &labels).await, None);
-    assert_eq!(found(9, &labels).await, None, "not in itself");
-    let other = Labels::from_pairs([("replica", "b"), ("tenant_id", "t")]).unwrap();
-    assert_eq!(found(2, &other).await, None);
+    let found = async |number| View::new(4).sync(&*store).await.unwrap().holder_of(id(number));
+    assert_eq!(found(1).await, Some(id(9)));
+    assert_eq!(found(2).await, Some(id(9)));
+    assert_eq!(found(3).await, None);
+    assert_eq!(found(9).await, None, "not in itself");
     marker::write(&*store, &DeletionMark::new(id(9), "", NOW_MS)).await.unwrap();
-    assert_eq!(found(2, &labels).await, None, "it is to be deleted");
+    assert_eq!(found(2).await, Some(id(9)), "whoever deletes it decides about its sources");
 }

@@ -74,14 +74,29 @@ async fn a_block_that_was_shipped_and_compacted_is_not_uploaded_after_a_restart(
     assert_eq!(shipped.len(), 1);
     let state = || std::fs::read(data.path().join("team-a/thanos.shipper.json")).unwrap();
     let before = state();
-    std::fs::remove_dir_all(&shipped[0]).unwrap();
+    // A compaction has put it into another block, which has lost the label of the replica.
+    let compacted = shipped[0].with_file_name("01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    std::fs::rename(&shipped[0], &compacted).unwrap();
+    let meta = std::fs::read_to_string(compacted.join("meta.json")).unwrap();
+    let id = shipped[0].file_name().unwrap().to_str().unwrap();
+    let (ours, theirs) =
+        (format!("\"ulid\": \"{id}\""), "\"ulid\": \"01ARZ3NDEKTSV4RRFFQ69G5FAV\"");
+    assert!(meta.contains(&ours), "{meta}");
+    let meta = meta.replacen(&ours, theirs, 1).replace("\"receive\":", "\"other\":");
+    std::fs::write(compacted.join("meta.json"), meta).unwrap();
 
     let world = World::start(data.path(), START_MS + 2000, &[&flag]).await;
     assert_eq!(world.contents().await.len(), 1);
     // Stopping ships in any case, so at least one round has looked at the block.
     world.stop().await;
-    assert_eq!(entries(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(entries(), [compacted.clone()]);
     assert_eq!(state(), before);
+
+    // Without that one the samples would be lost: the block is uploaded again.
+    std::fs::remove_dir_all(&compacted).unwrap();
+    let world = World::start(data.path(), START_MS + 4000, &[&flag]).await;
+    world.stop().await;
+    assert_eq!(entries(), shipped);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
