@@ -22,6 +22,9 @@ pub struct SeriesToChunks {
     done: Vec<ChunkData>,
     /// The open chunk; the others are empty.
     floats: xor::Appender,
+    /// How many floats the open chunk still takes; 0 where there is none. The chunk's own count
+    /// was written with its narrow neighbours just before, and reading it would wait for them.
+    floats_left: u32,
     histograms: Appender<Histogram>,
     float_histograms: Appender<FloatHistogram>,
     first_ms: i64,
@@ -35,11 +38,12 @@ impl SeriesToChunks {
 
     /// Appends a float.
     pub fn push_float(&mut self, timestamp_ms: i64, value: f64) {
-        let count = self.floats.sample_count();
-        if count == 0 || count >= SAMPLES_PER_CHUNK {
+        if self.floats_left == 0 {
             self.end();
             self.first_ms = timestamp_ms;
+            self.floats_left = u32::from(SAMPLES_PER_CHUNK);
         }
+        self.floats_left -= 1;
         // A chunk that reached its count was ended above, far below the most that it can hold.
         let _fits = self.floats.append(timestamp_ms, value);
     }
@@ -91,6 +95,7 @@ impl SeriesToChunks {
                 data: Bytes::from(self.floats.to_bytes()),
             });
             self.floats.clear();
+            self.floats_left = 0;
         }
         if !self.histograms.is_empty() {
             self.done.extend(std::mem::take(&mut self.histograms).to_chunk(self.first_ms));
