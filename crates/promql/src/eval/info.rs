@@ -309,8 +309,8 @@ impl Enriched {
             match row.at(step) {
                 Some(crate::row::Sample::Float(value)) => target.put(step, value),
                 Some(crate::row::Sample::Histogram(histogram)) => {
-                    target.histograms.push((step, Arc::clone(histogram)));
-                    target.histograms.sort_by_key(|(step, _)| *step);
+                    let place = target.histograms.partition_point(|(at, _)| *at < step);
+                    target.histograms.insert(place, (step, Arc::clone(histogram)));
                 }
                 None => {}
             }

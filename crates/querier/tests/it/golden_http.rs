@@ -69,10 +69,11 @@ async fn answers_are_those_of_prometheus() {
     let store = block(&golden.join("bucket/01M83R73PPBQDHCEV30Z2175QW"));
     let store: Arc<dyn Store> = Arc::new(store);
     let plain = World::new(&[], vec![Arc::clone(&store)]).await;
-    let experimental = ["--enable-feature=promql-experimental-functions"];
+    let experimental = ["--enable-feature=promql-experimental-functions,\
+                         promql-extended-range-selectors,promql-binop-fill-modifiers"];
     let experimental = World::new(&experimental, vec![store]).await;
     let on_purpose: BTreeMap<u64, &str> = ON_PURPOSE.iter().copied().collect();
-    let (mut equal, mut unsupported, mut different) = (0, 0, Vec::new());
+    let (mut equal, mut different) = (0, Vec::new());
     for call in testkit::golden::read_jsonl_gz(&golden.join("calls.jsonl.gz")) {
         let id = call["id"].as_u64().unwrap();
         let responses = &call["responses"];
@@ -87,18 +88,14 @@ async fn answers_are_those_of_prometheus() {
         }
         let Some(request) = request(&call) else { continue };
         let answer = world.send(request).await;
-        if is_unsupported(&answer, expected) {
-            unsupported += 1;
-            continue;
-        }
         match difference(&answer, expected) {
             None => equal += 1,
             Some(what) => different.push(format!("{id} {}\n    {what}", call["target"])),
         }
     }
     assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
-    println!("{equal} equal, {unsupported} not supported");
-    assert!(equal > 150, "only {equal} calls are equal, {unsupported} not supported");
+    println!("{equal} equal");
+    assert!(equal > 150, "only {equal} calls are equal");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,15 +122,6 @@ async fn parameters_of_thanos_alone_are_refused_as_thanos_refuses_them() {
 
 /// Where we answer differently from Thanos on purpose, by the id of the call.
 const THANOS_ON_PURPOSE: &[(u64, &str)] = &[];
-
-/// Queries whose answer needs native histograms or experimental language.
-fn is_unsupported(answer: &Answer, expected: &Value) -> bool {
-    let text = expected["body"].as_str().unwrap_or_default();
-    let is_refused = answer.status == 422 && answer.text.contains("not support")
-        || answer.status == 400 && answer.text.contains("experimental and not enabled")
-        || answer.status == 400 && answer.text.contains("unknown function with name \\\"fill");
-    is_refused || text.contains("\"histogram")
-}
 
 fn request(call: &Value) -> Option<Request<Body>> {
     let target = call["target"].as_str()?;
