@@ -4,6 +4,7 @@ use model::BlockId;
 use tsdb_core::block::Meta;
 
 use crate::filter::is_mark_older;
+use crate::layout::DELETION_MARK;
 use crate::partial::is_given_up;
 use crate::view::{Block, Snapshot, State};
 
@@ -20,7 +21,8 @@ pub struct Delays {
 /// Why a block goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// It was marked long enough ago; when, in seconds since the Unix epoch, and why.
+    /// It was marked long enough ago, by the mark's own time and by the store's; when, in seconds
+    /// since the Unix epoch, and why.
     Marked {
         /// When.
         at_s: i64,
@@ -50,22 +52,31 @@ pub struct Due {
 /// The blocks that are due, by id.
 pub fn due(snapshot: &Snapshot, delays: Delays, now_ms: i64) -> Vec<Due> {
     let due = snapshot.blocks.iter().filter_map(|(id, block)| {
-        let reason = reason(block, delays, now_ms)?;
+        let reason = reason(*id, block, delays, now_ms)?;
         let size_bytes = block.files.iter().map(|it| it.size_bytes).sum();
         Some(Due { id: *id, reason, objects: block.files.len(), size_bytes })
     });
     due.collect()
 }
 
-fn reason(block: &Block, delays: Delays, now_ms: i64) -> Option<Reason> {
+fn reason(id: BlockId, block: &Block, delays: Delays, now_ms: i64) -> Option<Reason> {
     if let Some(mark) = block.deletion.mark() {
-        let details = mark.details.clone();
-        let is_due = is_mark_older(mark, now_ms, delays.delete_ms);
-        return is_due.then_some(Reason::Marked { at_s: mark.deletion_time_s, details });
+        let is_due = mark.id == id
+            && is_mark_older(mark, now_ms, delays.delete_ms)
+            && is_mark_object_older(block, now_ms, delays.delete_ms);
+        let (at_s, details) = (mark.deletion_time_s, mark.details.clone());
+        return is_due.then_some(Reason::Marked { at_s, details });
     }
     let modified_ms = block.modified_ms();
     let is_old = now_ms.saturating_sub(modified_ms) > delays.consistency_ms;
     (is_old && is_given_up(block, now_ms)).then_some(Reason::GivenUp { modified_ms })
+}
+
+/// Whether the store wrote the mark more than the delay ago: whoever made the mark may have had a
+/// clock that was wrong, or have copied it with its bucket. A store that tells no time says no.
+fn is_mark_object_older(block: &Block, now_ms: i64, delay_ms: i64) -> bool {
+    let object = block.files.iter().find(|it| it.path == DELETION_MARK);
+    object.is_some_and(|it| it.modified_ms > 0 && now_ms.saturating_sub(it.modified_ms) > delay_ms)
 }
 
 /// How long samples are kept, by resolution, in ms; none is for ever.
@@ -95,7 +106,10 @@ pub struct Expired {
 /// as in Thanos.
 pub fn expired(snapshot: &Snapshot, retention: &Retention, now_ms: i64) -> Vec<Expired> {
     let expired = snapshot.blocks.iter().filter_map(|(id, block)| {
-        let State::Loaded(meta) = &block.state else { return None };
+        // Also where files are missing: retention ends all the same.
+        let (State::Loaded(meta) | State::Incomplete { meta, .. }) = &block.state else {
+            return None;
+        };
         if block.deletion.mark().is_some() {
             return None;
         }

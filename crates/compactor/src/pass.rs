@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bucket::filter::{self, Filters};
-use bucket::{Snapshot, View, clock, delete, partial};
+use bucket::{Snapshot, View, clock, delete, partial, upload};
 use daemon::Clock;
 use futures_util::{StreamExt as _, stream};
 use model::BlockId;
@@ -111,6 +111,10 @@ impl Pass {
         let deletions = stream::iter(deletions).buffer_unordered(BLOCKS_MAX);
         let mut outcomes = deletions.collect::<Vec<_>>().await;
         outcomes.extend(self.clean_partial(snapshot, now_ms).await);
+        // Only by a clock that was just compared.
+        if has_work {
+            self.abort_stale_uploads(now_ms).await;
+        }
         self.metrics.cleanup_loops.inc();
         first_failure(outcomes, "deleted")
     }
@@ -228,6 +232,15 @@ impl Pass {
         });
         let failed = cleaned.failed.into_iter();
         deleted.chain(failed.map(|(block, error)| Err(self.not_deleted(block, error)))).collect()
+    }
+
+    /// Aborts the uploads in parts of jobs that were cut off: no listing shows them.
+    async fn abort_stale_uploads(&self, now_ms: i64) {
+        match upload::abort_stale_uploads(&*self.store, now_ms).await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "aborted uploads in parts that were left behind"),
+            Err(error) => warn!(%error, "cannot look for uploads in parts that were left behind"),
+        }
     }
 
     fn not_deleted(&self, block: BlockId, error: bucket::Error) -> anyhow::Error {

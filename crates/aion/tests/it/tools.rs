@@ -373,16 +373,19 @@ fn cleanup_says_what_it_would_delete_and_then_deletes_just_that() {
         (bucket.add("prom-floats"), bucket.add("prom-labels"), bucket.add("prom-ooo"));
     let partial = bucket.add("prom-segments");
     fs::remove_file(bucket.path(&format!("{partial}/meta.json"))).unwrap();
-    let mark = |id: &str, time_s: u64| {
+    let now = std::time::SystemTime::now();
+    let mark = |id: &str, hours: u64| {
+        let at = now - std::time::Duration::from_hours(hours);
+        let time_s = at.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let text = format!(
             "{{\"id\":\"{id}\",\"version\":1,\"details\":\"t\",\"deletion_time\":{time_s}}}"
         );
-        fs::write(bucket.path(&format!("{id}/deletion-mark.json")), text).unwrap();
+        let path = bucket.path(&format!("{id}/deletion-mark.json"));
+        fs::write(&path, text).unwrap();
+        fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
     };
-    let now_s =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    mark(&due, now_s - 49 * 3_600);
-    mark(&fresh, now_s - 47 * 3_600);
+    mark(&due, 49);
+    mark(&fresh, 47);
     let rows = |said: &Said| -> Vec<String> {
         let json = said.json();
         json.as_array().unwrap().iter().map(|it| it["ulid"].as_str().unwrap().to_owned()).collect()
@@ -398,7 +401,7 @@ fn cleanup_says_what_it_would_delete_and_then_deletes_just_that() {
     assert!(bucket.path(&due).exists());
 
     // The upload was given up three days ago.
-    let old = std::time::SystemTime::now() - std::time::Duration::from_hours(72);
+    let old = now - std::time::Duration::from_hours(72);
     for directory in [bucket.path(&partial), bucket.path(&partial).join("chunks")] {
         for entry in fs::read_dir(directory).unwrap().map(|it| it.unwrap().path()) {
             if entry.is_file() {

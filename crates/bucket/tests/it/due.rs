@@ -2,6 +2,7 @@
 
 use bucket::cleanup::{Delays, Reason, Retention, due, expired};
 use bucket::downsampling::owed;
+use bucket::layout::StoredFile;
 use bucket::marker::{DeletionMark, Found, NoDownsampleMark};
 use bucket::{Block, Snapshot, State};
 use model::BlockId;
@@ -13,12 +14,7 @@ const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
 fn block(state: State, modified_ms: i64) -> Block {
-    let file = bucket::layout::StoredFile {
-        path: "index".to_owned(),
-        size_bytes: 100,
-        modified_ms,
-        etag: None,
-    };
+    let file = StoredFile { path: "index".to_owned(), size_bytes: 100, modified_ms, etag: None };
     Block {
         state,
         files: vec![file],
@@ -49,6 +45,12 @@ fn snapshot(blocks: impl IntoIterator<Item = (BlockId, Block)>) -> Snapshot {
 
 fn marked((id, mut block): (BlockId, Block), ago_ms: i64) -> (BlockId, Block) {
     block.deletion = Found::Mark(DeletionMark::new(id, "why", NOW_MS - ago_ms));
+    let object = StoredFile {
+        path: "deletion-mark.json".to_owned(),
+        modified_ms: NOW_MS - ago_ms,
+        ..block.files[0].clone()
+    };
+    block.files.push(object);
     (id, block)
 }
 
@@ -68,9 +70,15 @@ fn marked_blocks_and_uploads_that_were_given_up_are_due_after_their_delays() {
     let ids = |delays| due(&snapshot, delays, NOW_MS).iter().map(|it| it.id).collect::<Vec<_>>();
     assert_eq!(ids(delays), [id(2), id(4)]);
     assert_eq!(ids(Delays { delete_ms: 0, ..delays }), [id(2), id(3), id(4), id(6)]);
+    // A mark that was back-dated has its whole delay, and one of another block says nothing.
+    let mut late = marked(loaded(7, 2, 0, 0, &[7]), 99 * HOUR_MS);
+    late.1.files[1].modified_ms = NOW_MS - HOUR_MS;
+    let mut foreign = marked(loaded(8, 2, 0, 0, &[8]), 99 * HOUR_MS);
+    foreign.1.deletion = Found::Mark(DeletionMark::new(id(9), "", NOW_MS - 99 * HOUR_MS));
+    assert_eq!(due(&self::snapshot([late, foreign]), delays, NOW_MS), []);
     assert_eq!(ids(Delays { consistency_ms: 3 * DAY_MS, ..delays }), [id(2)]);
     let due = due(&snapshot, delays, NOW_MS);
-    assert_eq!((due[0].objects, due[0].size_bytes), (1, 100));
+    assert_eq!((due[0].objects, due[0].size_bytes), (2, 200));
     let at_s = (NOW_MS - 48 * HOUR_MS - 1_000) / 1000;
     assert_eq!(due[0].reason, Reason::Marked { at_s, details: "why".to_owned() });
     assert_eq!(due[1].reason, Reason::GivenUp { modified_ms: NOW_MS - 2 * DAY_MS - 1 });

@@ -83,7 +83,8 @@ fn find_unfinished(
     if idle_ms <= STALLED_AFTER_MS || block.modified_ms() <= 0 {
         return;
     }
-    let clean = "aion tools bucket cleanup --objstore.config-file=bucket.yaml".to_owned();
+    let clean =
+        "aion tools bucket cleanup --objstore.config-file=bucket.yaml --no-dry-run".to_owned();
     match block.deletion.mark() {
         Some(_) => {
             let what = "its deletion did not come to its end; a clean-up goes on with it";

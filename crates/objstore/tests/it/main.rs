@@ -7,6 +7,7 @@ mod faults;
 mod filesystem;
 mod metrics;
 mod s3;
+mod streaming;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

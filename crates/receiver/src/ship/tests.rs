@@ -120,6 +120,68 @@ async fn a_block_counts_as_shipped_only_when_it_is_seen_in_the_bucket() {
     assert!(!ship().await.is_new);
 }
 
+#[derive(Debug)]
+struct Still;
+
+impl Clock for Still {
+    fn now_ms(&self) -> i64 {
+        START_MS
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// A process finds that an earlier one shipped a block, and the bucket does not have it.
+#[tokio::test]
+async fn a_shipped_block_that_is_gone_is_looked_for_in_others_and_else_uploaded_again() {
+    for is_compacted in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Arc::new(engine_with(directory.path(), 1, 10));
+        engine.cut_all(START_MS, &mut || 1);
+        let tenant = Tenant::new("t").unwrap();
+        let block = engine.blocks(&tenant).remove(0);
+        let path = engine.tenant_directory(&tenant).join(STATE_FILE);
+        update_state(&Disk, &path, &[block.id()].into(), &[block.id()].into()).unwrap();
+        let tenancy = Tenancy {
+            header: http::HeaderName::from_static("thanos-tenant"),
+            default: tenant.clone(),
+            label: "tenant_id".to_owned(),
+            labels: model::Labels::from_pairs([("receive", "r0")]).unwrap(),
+        };
+        let store: SharedStore = Arc::new(memory());
+        if is_compacted {
+            let mut meta = block.reader.meta().clone();
+            meta.ulid = BlockId::from_parts(7, 7);
+            let labels = tenancy.external(&tenant);
+            meta.thanos.labels =
+                labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            for file in ["chunks/000001", "index"] {
+                store.put(&bucket::layout::key(meta.ulid, file), "x".into()).await.unwrap();
+            }
+            let key = bucket::layout::meta_key(meta.ulid);
+            store.put(&key, meta.encode().into()).await.unwrap();
+        }
+        let shipper = Arc::new(Shipper {
+            engine,
+            fs: Arc::new(Disk),
+            store: Some(Arc::clone(&store)),
+            tenancy: Arc::new(tenancy),
+            metrics: Metrics::new(),
+            clock: Arc::new(Still),
+            parallel: 1,
+            retention: None,
+            tasks: Tasks::new(),
+            verified: Mutex::default(),
+        });
+        assert!(shipper.round().await);
+        let found = bucket::upload::verify(&*store, block.id()).await.unwrap();
+        assert_eq!(found.is_some(), !is_compacted);
+        assert!(shipper.verified.lock().contains_key(&block.id()));
+    }
+}
+
 #[test]
 fn the_list_of_shipped_blocks_keeps_what_an_earlier_process_wrote() {
     let directory = tempfile::tempdir().unwrap();
