@@ -118,7 +118,8 @@ pub(super) fn meet(
     skip: &Skip,
     mut join: impl FnMut(usize, f64),
 ) {
-    if spans == theirs.0 && skip.below.is_none_or(|(_, threshold)| threshold == 0.0) {
+    let first = Counts::new(theirs.0, theirs.1).next();
+    if spans == theirs.0 && first.is_none_or(|(index, _)| !skip.covers(index)) {
         theirs.1.iter().enumerate().for_each(|(at, count)| join(at, *count));
         return;
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use model::{Columns, Labels, TimeRange};
+use model::histogram::Span;
+use model::{Columns, FloatHistogram, Labels, TimeRange};
 use promql::parser::{Options, parse};
 use promql::{Engine, QueryResult, SingleThread, Workers};
 
@@ -27,7 +28,30 @@ fn storage() -> Memory {
         let pairs = [("__name__", "m_total"), ("instance", &*instance), ("job", &*job)];
         (Labels::from_sorted(pairs), columns)
     });
-    Memory::new(series.collect())
+    let mut series: Vec<(Labels, Columns)> = series.collect();
+    for number in 0..40_u32 {
+        let mut columns = Columns::default();
+        let mut total = FloatHistogram {
+            zero_threshold: 1e-9,
+            positive_spans: vec![Span { offset: 1, length: 3 }],
+            positive_buckets: vec![0.0; 3],
+            ..FloatHistogram::default()
+        };
+        for at in 0..240 {
+            for place in 0..3 {
+                let more = random() * 1.1e-3;
+                total.positive_buckets[place] += more;
+                total.count += more;
+                total.sum += more * 1.7;
+            }
+            columns.histogram_timestamps_ms.push(at * 15_000);
+            columns.histograms.push(total.clone());
+        }
+        let instance = format!("{number:03}");
+        let pairs = [("__name__", "h"), ("instance", &*instance)];
+        series.push((Labels::from_sorted(pairs), columns));
+    }
+    Memory::new(series)
 }
 
 fn bits(query: &str, workers: Arc<dyn Workers>, storage: &Memory) -> Vec<(Labels, i64, u64)> {
@@ -38,7 +62,15 @@ fn bits(query: &str, workers: Arc<dyn Workers>, storage: &Memory) -> Vec<(Labels
     let answer = Engine::default().range(&expr, range, 60_000, &session).unwrap();
     let QueryResult::Matrix(matrix) = answer.result else { panic!("not a matrix") };
     let points = matrix.iter().flat_map(|series| {
-        series.points().map(|(at, value)| (series.labels.clone(), at, value.to_bits()))
+        let floats = series.points().map(|(at, value)| (at, vec![value]));
+        let histograms = series.histograms().map(|(at, it)| {
+            let buckets = it.positive_buckets.iter().copied();
+            (at, [it.count, it.sum].into_iter().chain(buckets).collect())
+        });
+        let all = floats.chain(histograms).flat_map(|(at, numbers)| {
+            numbers.into_iter().map(move |number| (at, number.to_bits()))
+        });
+        all.map(|(at, bits)| (series.labels.clone(), at, bits)).collect::<Vec<_>>()
     });
     points.collect()
 }
@@ -53,6 +85,9 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         "stddev by (job) (deriv(m_total[5m]))",
         "topk(3, avg_over_time(m_total[5m]))",
         "sum(max_over_time(rate(m_total[2m])[10m:30s]))",
+        "sum(rate(h[5m]))",
+        "avg(h)",
+        "histogram_quantile(0.9, sum(increase(h[7m])))",
     ] {
         let alone = bits(query, Arc::new(SingleThread), &storage);
         assert!(!alone.is_empty());
