@@ -140,12 +140,10 @@ pub(crate) fn plan(view: &View, rules: &Rules) -> Plan {
     for block in view.blocks.iter().filter(|it| !gone.contains(&it.id())) {
         groups.entry(GroupKey::of(block, rules)).or_default().push(block);
     }
-    let mut touched: HashSet<BlockId> =
-        view.blocks.iter().filter(|it| it.is_busy).map(Candidate::id).collect();
     for (key, blocks) in &mut groups {
         blocks.sort_by_key(|it| (it.meta.min_time_ms, it.id()));
         let group = Group { key, blocks, owed: &owed };
-        plan_group(view, rules, &group, &downsampling, (&mut touched, &mut plan));
+        plan_group(view, rules, &group, &downsampling, &mut plan);
     }
     plan.jobs.sort_by_key(Job::order);
     plan
@@ -164,8 +162,10 @@ fn plan_group(
     rules: &Rules,
     group: &Group<'_>,
     downsampling: &Downsampling<'_>,
-    (touched, plan): (&mut HashSet<BlockId>, &mut Plan),
+    plan: &mut Plan,
 ) {
+    let busy = group.blocks.iter().filter(|it| it.is_busy);
+    let mut touched: HashSet<BlockId> = busy.map(|it| it.id()).collect();
     let overlapping = windows::overlapping(group.blocks);
     // What is past its retention is not merged first into something that is larger and younger.
     let owed = |it: &&&Candidate| {
@@ -173,11 +173,11 @@ fn plan_group(
     };
     for block in group.blocks.iter().filter(owed) {
         if let Due::Now { targets, reason } = downsampling.due_alone(block) {
-            add_downsampling(view, group, (block, targets, reason), touched, plan);
+            add_downsampling(view, group, (block, targets, reason), &mut touched, plan);
         }
     }
     let selection = Selection { blocks: group.blocks, rules, view, key: group.key };
-    let (selected, too_large) = index_size::select_within(&selection, touched);
+    let (selected, too_large) = index_size::select_within(&selection, &mut touched);
     plan.too_large.extend(too_large);
     for chosen in selected {
         let sources = chosen.blocks.iter().map(|it| Arc::clone(&it.meta)).collect();
@@ -197,7 +197,7 @@ fn plan_group(
             continue;
         }
         if let Due::Now { targets, reason } = downsampling.due(block, group.blocks) {
-            add_downsampling(view, group, (block, targets, reason), touched, plan);
+            add_downsampling(view, group, (block, targets, reason), &mut touched, plan);
         }
     }
 }

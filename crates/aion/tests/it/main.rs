@@ -5,6 +5,7 @@
 mod commands;
 mod deploy;
 mod flags_page;
+mod mending;
 mod standalone;
 mod thanos_flags;
 mod tools;

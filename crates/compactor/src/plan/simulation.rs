@@ -1,6 +1,6 @@
 //! What becomes of a view when jobs are done: tells how much there is to do until nothing is left.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub(crate) fn backlog(view: &View, rules: &Rules) -> Backlog {
             }
         }
         apply_marks(&mut view, &plan);
-        plan.jobs.iter().for_each(|it| apply(&mut view, it));
+        apply(&mut view, &plan.jobs);
     }
     backlog
 }
@@ -67,18 +67,22 @@ pub(crate) fn apply_marks(view: &mut View, plan: &Plan) {
     }
 }
 
-/// Does a job: its results are there, and what a compaction has read is gone.
-pub(crate) fn apply(view: &mut View, job: &Job) {
-    match &job.kind {
-        Kind::Compact { .. } => {
-            let sources: HashSet<BlockId> = job.ids().collect();
-            let index_bytes = view.blocks.iter().filter(|it| sources.contains(&it.id()));
-            let index_bytes = index_bytes.map(|it| it.index_bytes).sum();
-            view.blocks.retain(|it| !sources.contains(&it.id()));
-            view.blocks.push(result(job, job.group.resolution, index_bytes));
-        }
-        Kind::Downsample { targets } => {
-            view.blocks.extend(targets.iter().map(|it| result(job, *it, 0)));
+/// Does jobs: their results are there, and what compactions have read is gone.
+pub(crate) fn apply(view: &mut View, jobs: &[Job]) {
+    let merges = |it: &&Job| matches!(it.kind, Kind::Compact { .. });
+    let index_bytes: HashMap<BlockId, u64> =
+        view.blocks.iter().map(|it| (it.id(), it.index_bytes)).collect();
+    let merged: HashSet<BlockId> = jobs.iter().filter(merges).flat_map(Job::ids).collect();
+    view.blocks.retain(|it| !merged.contains(&it.id()));
+    for job in jobs {
+        match &job.kind {
+            Kind::Compact { .. } => {
+                let index_bytes = job.ids().filter_map(|it| index_bytes.get(&it)).sum();
+                view.blocks.push(result(job, job.group.resolution, index_bytes));
+            }
+            Kind::Downsample { targets } => {
+                view.blocks.extend(targets.iter().map(|it| result(job, *it, 0)));
+            }
         }
     }
 }

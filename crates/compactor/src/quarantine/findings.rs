@@ -47,8 +47,14 @@ fn find_in_state(
     now_ms: i64,
     add: &mut dyn FnMut(Cause, String, String, String),
 ) {
+    if matches!(block.state, State::NoMeta) {
+        return find_unfinished(id, block, now_ms, add);
+    }
+    // Somebody has seen to it: it goes.
+    if block.deletion.mark().is_some() {
+        return;
+    }
     let remove = |details: &str| mark_command(id, DELETION_MARK, details);
-    let verify = format!("aion tools bucket verify --objstore.config-file=bucket.yaml --id={id}");
     match &block.state {
         State::Corrupt(reason) => {
             let place = layout::meta_key(id);
@@ -63,12 +69,14 @@ fn find_in_state(
                 let has_labels = !meta.thanos.labels.is_empty();
                 (!has_labels).then(|| "it has no external labels".to_owned())
             });
+            // The mark says that it is to stay as it is.
+            let what = what.filter(|_| block.no_compact.mark().is_none());
             if let Some(what) = what {
-                add(Cause::Foreign, layout::meta_key(id), what, verify);
+                let leave = mark_command(id, NO_COMPACT_MARK, &what);
+                add(Cause::Foreign, layout::meta_key(id), what, leave);
             }
         }
-        State::NoMeta => find_unfinished(id, block, now_ms, add),
-        State::Failed(_) => {}
+        State::NoMeta | State::Failed(_) => {}
     }
 }
 

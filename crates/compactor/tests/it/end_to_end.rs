@@ -195,7 +195,7 @@ async fn damaged_blocks_among_good_ones_stop_nothing_and_are_named_once() {
     let mut real = RealBucket::new();
     let mut number = 0;
     // Good streams, and one for each kind of damage.
-    for stream in 0..12 {
+    for stream in 0..14 {
         for at in 0..13_i64 {
             number += 1;
             real.put(number, &format!("good-{stream}"), (at * 2, at * 2 + 2));
@@ -218,7 +218,7 @@ async fn damaged_blocks_among_good_ones_stop_nothing_and_are_named_once() {
     let log = log_of(&done);
     assert!(done.status.success(), "{log}");
     let visible = real.visible().await;
-    for stream in 0..12 {
+    for stream in 0..14 {
         let shapes = shapes(&visible, &format!("good-{stream}"));
         let expected = [(0, 8, 0), (8, 16, 0), (16, 24, 0), (24, 26, 0)];
         assert_eq!(shapes, expected, "good-{stream}");

@@ -113,9 +113,7 @@ fn rest(view: &mut View, rules: &Rules) {
             present(&View { blocks: blocks.collect(), ..View::default() })
         };
         apply_marks(view, &plan);
-        for job in &plan.jobs {
-            apply(view, job);
-        }
+        apply(view, &plan.jobs);
         let after = present(view);
         for lost in before.difference(&after) {
             assert!(expired.contains(lost), "{lost:?} is lost");
@@ -203,4 +201,26 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_large_backlog_is_planned_to_its_end() {
+    // Two streams, two months each: what a compactor finds that was off for long.
+    let mut blocks = Vec::new();
+    for stream in 0..2_u64 {
+        for at in 0..(60 * 12) {
+            let number = stream * 10_000 + u64::try_from(at).unwrap();
+            let (first, last) = (at * 2 * HOUR_MS, (at + 1) * 2 * HOUR_MS);
+            blocks.push(changed(block(number, first, last), |meta| {
+                meta.thanos.labels.insert("stream".to_owned(), stream.to_string());
+            }));
+        }
+    }
+    let view = view(&blocks, 60 * DAY_MS);
+    let backlog = backlog(&view, &rules());
+    // 179 of 180 windows of 8 hours, 29 of 30 of 2 days, 4 of 2 weeks: the newest wait. Both
+    // resolutions of the blocks of 2 weeks, and 5m of the one of 2 days behind them.
+    assert_eq!(backlog.compactions, 2 * (179 + 29 + 4), "{backlog:?}");
+    assert_eq!(backlog.downsamplings, 2 * (2 * 4 + 1), "{backlog:?}");
+    assert!(backlog.compaction_blocks > 2 * 720, "{backlog:?}");
 }
