@@ -96,16 +96,16 @@ pub(super) fn aggregate_raw(
 ) {
     let Some((first_ms, first)) = batch.times.first().zip(batch.values.first()) else { return };
     let last = batch.values.last().copied().unwrap_or_default();
-    // The first sample sets the total; the kernel adds what comes after it.
     let mut counter: Option<Total> = None;
     let [count, sum, min, max, total] = &mut level.parts;
     total.push_float(*first_ms, *first);
     let end_ms = walk_windows(batch.times, batch.values, (step, is_sorted), |end_ms, values| {
-        let window = aggregate(values, &mut counter);
+        let added = add(values, &mut counter);
+        let (least, greatest) = extremes(values);
         count.push_float(end_ms, float_of(values.len()));
-        sum.push_float(end_ms, settled(window.sum));
-        min.push_float(end_ms, window.min);
-        max.push_float(end_ms, window.max);
+        sum.push_float(end_ms, settled(added));
+        min.push_float(end_ms, least);
+        max.push_float(end_ms, greatest);
         total.push_float(end_ms, settled(counter.unwrap_or_default().total));
     });
     // The last raw value, at a time that is there already: by it a reader of the next chunk sees
@@ -113,42 +113,67 @@ pub(super) fn aggregate_raw(
     total.push_float(end_ms, last);
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    sum: f64,
-    min: f64,
-    max: f64,
-}
-
-/// Sum, least and greatest of one window, and the total of the counter behind it. Plain additions
-/// in order: the bits are Thanos'.
+/// The sum of one window, and the total of the counter behind it. Plain additions in order: the
+/// bits are Thanos'.
 #[inline]
-fn aggregate(values: &[f64], counter: &mut Option<Total>) -> Window {
-    let mut window = Window { sum: 0.0, min: f64::MAX, max: f64::MIN };
-    let (mut state, skipped) = match (*counter, values.first()) {
-        (Some(state), _) => (state, 0),
-        (None, Some(first)) => {
-            window.take(*first);
-            (Total { last: *first, total: *first }, 1)
-        }
-        (None, None) => return window,
+fn add(values: &[f64], counter: &mut Option<Total>) -> f64 {
+    let Some((first, rest)) = values.split_first() else { return 0.0 };
+    // Not the sum alone: minus zero would stay.
+    let mut sum = 0.0 + first;
+    let mut state = match *counter {
+        Some(Total { last, total }) => Total { last: *first, total: total + rise(last, *first) },
+        // The first sample sets the total.
+        None => Total { last: *first, total: *first },
     };
-    for &value in values.get(skipped..).unwrap_or_default() {
-        state.total += if value < state.last { value } else { value - state.last };
+    for &value in rest {
+        state.total += rise(state.last, value);
         state.last = value;
-        window.take(value);
+        sum += value;
     }
     *counter = Some(state);
-    window
+    sum
 }
 
-impl Window {
-    #[inline(always)]
-    fn take(&mut self, value: f64) {
-        self.sum += value;
-        self.min = if value < self.min { value } else { self.min };
-        self.max = if value > self.max { value } else { self.max };
+/// By how much a counter grew.
+#[inline(always)]
+fn rise(last: f64, value: f64) -> f64 {
+    if value < last { value } else { value - last }
+}
+
+/// How many samples are compared side by side.
+const LANES: usize = 4;
+
+/// The least and the greatest of the values of a window, none of them NaN; of zeros of both signs
+/// the first.
+#[inline]
+fn extremes(values: &[f64]) -> (f64, f64) {
+    let (mut min, mut max) = ([f64::MAX; LANES], [f64::MIN; LANES]);
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for group in whole {
+        for (lane, value) in group.iter().enumerate() {
+            min[lane] = less(*value, min[lane]);
+            max[lane] = greater(*value, max[lane]);
+        }
     }
+    for (lane, value) in rest.iter().enumerate() {
+        min[lane] = less(*value, min[lane]);
+        max[lane] = greater(*value, max[lane]);
+    }
+    let (min, max) =
+        (min.into_iter().fold(f64::MAX, less), max.into_iter().fold(f64::MIN, greater));
+    // Equal values have equal bits, but for zeros.
+    let first_zero = || values.iter().copied().find(|it| *it == 0.0).unwrap_or_default();
+    (if min == 0.0 { first_zero() } else { min }, if max == 0.0 { first_zero() } else { max })
+}
+
+#[inline(always)]
+fn less(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}
+
+#[inline(always)]
+fn greater(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
 }
 
 /// A computed value with the one NaN that there is.
@@ -162,8 +187,8 @@ pub(super) fn fold_windows(samples: Timeline<'_>, step: Step, fold: Fold, out: &
     for_each_window(samples.times, samples.values, step, |end_ms, values| {
         let value = settled(match fold {
             Fold::Sum => values.iter().fold(0.0, |sum, it| sum + it),
-            Fold::Min => values.iter().fold(f64::MAX, |min, it| if *it < min { *it } else { min }),
-            Fold::Max => values.iter().fold(f64::MIN, |max, it| if *it > max { *it } else { max }),
+            Fold::Min => values.iter().fold(f64::MAX, |min, it| less(*it, min)),
+            Fold::Max => values.iter().fold(f64::MIN, |max, it| greater(*it, max)),
         });
         out.push_float(end_ms, value);
     });
@@ -174,7 +199,34 @@ pub(super) fn fold_windows(samples: Timeline<'_>, step: Step, fold: Fold, out: &
 pub(super) fn total_windows(samples: Timeline<'_>, step: Step, out: &mut Columns) -> i64 {
     let mut counter: Option<Total> = None;
     for_each_window(samples.times, samples.values, step, |end_ms, values| {
-        aggregate(values, &mut counter);
+        add(values, &mut counter);
         out.push_float(end_ms, settled(counter.unwrap_or_default().total));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extremes_are_those_of_one_comparison_after_the_other() {
+        let pool = [0.0, -0.0, 1.0, -1.0, f64::INFINITY, f64::NEG_INFINITY, 2.5, f64::MAX];
+        // All lists of up to five values, and their repetitions.
+        for length in 1..=5_u32 {
+            for mut number in 0..8_usize.pow(length) {
+                let mut values = Vec::new();
+                for _ in 0..length {
+                    values.push(pool[number % 8]);
+                    number /= 8;
+                }
+                for _ in 0..2 {
+                    let min = values.iter().fold(f64::MAX, |min, it| less(*it, min));
+                    let max = values.iter().fold(f64::MIN, |max, it| greater(*it, max));
+                    let got = extremes(&values);
+                    assert_eq!((got.0.to_bits(), got.1.to_bits()), (min.to_bits(), max.to_bits()));
+                    values.extend_from_within(..);
+                }
+            }
+        }
+    }
 }
