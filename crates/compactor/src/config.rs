@@ -245,6 +245,8 @@ fn plan_rules(flags: &ArgMatches) -> plan::Rules {
 /// How the samples of overlapping blocks become one series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deduplication {
+    /// Ours for replicas, the default with a replica label.
+    Phases,
     /// Thanos' for replicas.
     Penalty,
     /// All samples, one for each time.
@@ -256,10 +258,7 @@ impl Deduplication {
         let named = flags::text_of(flags, "deduplication.func");
         match (&*named, has_replica_labels) {
             ("", false) | ("one-to-one", _) => Ok(Deduplication::OneToOne),
-            ("", true) => bail!(
-                "--deduplication.func: must be given with --deduplication.replica-label: penalty \
-                 or one-to-one; aion's own rule is not there yet"
-            ),
+            ("", true) => Ok(Deduplication::Phases),
             ("penalty", true) => Ok(Deduplication::Penalty),
             ("penalty", false) => bail!(
                 "--deduplication.func=penalty: needs at least one --deduplication.replica-label"

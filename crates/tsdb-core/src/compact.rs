@@ -20,7 +20,7 @@
 //! block writes it last. Bytes are a function of the sources and the options alone. See
 //! `docs/format/compaction.md`.
 
-mod aggregates;
+pub(crate) mod aggregates;
 pub mod balance;
 pub(crate) mod deleted;
 mod heads;

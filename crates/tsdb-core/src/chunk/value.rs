@@ -1,6 +1,6 @@
 //! One sample of a series, of whatever kind, as it was stored.
 
-use model::{FloatHistogram, Histogram};
+use model::{FloatHistogram, Histogram, is_stale};
 
 /// The value of a sample. Histograms are boxed: most samples are floats.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,5 +26,14 @@ impl Timed {
     /// A float sample.
     pub fn float(timestamp_ms: i64, value: f64) -> Timed {
         Timed { timestamp_ms, value: Value::Float(value) }
+    }
+
+    /// Whether it is the marker of a series that disappeared.
+    pub fn is_stale(&self) -> bool {
+        match &self.value {
+            Value::Float(value) => is_stale(*value),
+            Value::Histogram(histogram) => histogram.is_stale(),
+            Value::FloatHistogram(histogram) => histogram.is_stale(),
+        }
     }
 }

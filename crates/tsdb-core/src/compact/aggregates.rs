@@ -6,6 +6,7 @@
 //! value with which the chunk begins; where a cut chunk goes on behind another one, its counter is
 //! moved so that it goes on from there, as otherwise readers would see a reset.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -22,21 +23,72 @@ use crate::error::Damage;
 const COUNTER: usize = PARTS - 1;
 
 /// Merges a run of aggregate chunks; answers how many windows were left out. `resolution_ms` says
-/// which windows are the same; 0 where only equal timestamps are.
+/// which windows are the same; 0 where only equal timestamps are. Of these that of the first
+/// source is kept.
 pub(super) fn merge(
     run: &[RunChunk],
     resolution_ms: i64,
+    out: &mut Vec<ChunkData>,
+) -> Result<u64, RunError> {
+    merge_by(run, resolution_ms, |chunk, _| chunk.source, out)
+}
+
+/// As [`merge`], but of the same windows the one with the most samples is kept, whatever source it
+/// comes from; of equally large ones that of the chunk whose bytes come first.
+pub(crate) fn merge_largest(
+    run: &[RunChunk],
+    resolution_ms: i64,
+    out: &mut Vec<ChunkData>,
+) -> Result<u64, RunError> {
+    let most_first = |chunk: &Decoded<'_>, index: usize| {
+        let count = match &chunk.parts[0] {
+            Some(Part::Floats(counts)) => counts.values.get(index).copied().unwrap_or_default(),
+            _ => 0.0,
+        };
+        (Descending(count), chunk.chunk.data.clone())
+    };
+    merge_by(run, resolution_ms, most_first, out)
+}
+
+/// A count of which the larger one comes first.
+#[derive(Clone, Copy, Debug)]
+struct Descending(f64);
+
+impl PartialEq for Descending {
+    fn eq(&self, other: &Descending) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Descending {}
+
+impl PartialOrd for Descending {
+    fn partial_cmp(&self, other: &Descending) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Descending {
+    fn cmp(&self, other: &Descending) -> Ordering {
+        other.0.total_cmp(&self.0)
+    }
+}
+
+fn merge_by<K: Ord>(
+    run: &[RunChunk],
+    resolution_ms: i64,
+    rank: impl Fn(&Decoded<'_>, usize) -> K,
     out: &mut Vec<ChunkData>,
 ) -> Result<u64, RunError> {
     let mut chunks = Vec::with_capacity(run.len());
     for it in run {
         chunks.push(Decoded::of(it).map_err(RunError::of(it.source))?);
     }
-    let mut windows: Vec<(i64, usize, usize, usize)> = Vec::new();
+    let mut windows: Vec<(i64, K, usize, usize)> = Vec::new();
     for (place, chunk) in chunks.iter().enumerate() {
         for (index, time_ms) in chunk.windows.iter().enumerate() {
             let key = time_ms.checked_div_euclid(resolution_ms).unwrap_or(*time_ms);
-            windows.push((key, chunk.source, place, index));
+            windows.push((key, rank(chunk, index), place, index));
         }
     }
     let read = windows.len();

@@ -7,7 +7,7 @@ use model::{Budget, TimeRange};
 use testkit::golden;
 use tsdb_core::block::{self, Meta};
 use tsdb_core::chunk::{Encoding, Timed, decode_values};
-use tsdb_core::compact::{self, Ignored, OneToOne, Options, Report, Target, naming};
+use tsdb_core::compact::{self, Ignored, Merge, OneToOne, Options, Report, Target, naming};
 use tsdb_core::fs::disk::Disk;
 use tsdb_core::stream::local::{DirectorySink, open_source};
 use tsdb_core::stream::writer::SCRATCH_BYTES_MAX;
@@ -27,8 +27,18 @@ pub(crate) fn compact(
     home: &Path,
     options: &Options,
 ) -> tsdb_core::Result<(Report, PathBuf)> {
+    compact_by(sources, home, options, &mut OneToOne::new())
+}
+
+/// Compacts sources by some rule into a block `out` below `home`.
+pub(crate) fn compact_by(
+    sources: &[Source],
+    home: &Path,
+    options: &Options,
+    merge: &mut dyn Merge,
+) -> tsdb_core::Result<(Report, PathBuf)> {
     let metas: Vec<&Meta> = sources.iter().map(|it| &it.meta).collect();
-    let meta = naming::meta_of(&metas, naming::output_id(&metas, "one-to-one")).unwrap();
+    let meta = naming::meta_of(&metas, naming::output_id(&metas, merge.name())).unwrap();
     let out = home.join("out");
     let sink = Arc::new(DirectorySink::new(Arc::new(Disk), &out));
     let target = Target {
@@ -37,7 +47,7 @@ pub(crate) fn compact(
         budget: &Budget::unlimited(),
         progress: &Ignored,
     };
-    let report = compact::compact(sources, meta, &target, options, &mut OneToOne::new())?;
+    let report = compact::compact(sources, meta, &target, options, merge)?;
     if let Some(meta) = &report.meta {
         sink.sync()?;
         std::fs::write(out.join("meta.json"), meta.encode()).unwrap();

@@ -6,6 +6,7 @@ use tracing::info;
 use tsdb_core::block::Meta;
 use tsdb_core::compact::{self, Merge, OneToOne, Options, Report, Target, naming};
 use tsdb_core::dedup::penalty::PenaltyMerge;
+use tsdb_core::dedup::phases::PhasesMerge;
 use tsdb_core::stream::writer::SCRATCH_BYTES_MAX;
 use tsdb_core::stream::{Scratch, Sink};
 
@@ -85,6 +86,7 @@ impl Deduplication {
     fn merge(self) -> Box<dyn Merge> {
         match self {
             Deduplication::OneToOne => Box::new(OneToOne::new()),
+            Deduplication::Phases => Box::new(PhasesMerge::new()),
             Deduplication::Penalty => Box::new(PenaltyMerge::new()),
         }
     }

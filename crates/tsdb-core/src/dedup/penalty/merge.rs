@@ -8,8 +8,8 @@ use model::Columns;
 use crate::block::ChunkData;
 use crate::chunk::aggregate::{self, PARTS};
 use crate::chunk::value::Timed;
-use crate::chunk::{Encoding, SeriesToChunks, decode_values, sample_count, xor};
-use crate::compact::{Balance, Merge, RunChunk, RunError};
+use crate::chunk::{Encoding, SeriesToChunks, counted_samples, decode_values, xor};
+use crate::compact::{Balance, Merge, RunChunk, RunError, aggregates};
 use crate::dedup::penalty::fold::{At, fold};
 use crate::error::Damage;
 
@@ -20,9 +20,10 @@ pub const PENALTY: &str = "penalty";
 /// are dropped. Counters are not adjusted.
 ///
 /// Aggregates of floats are folded one by one, as Thanos does it with its losses. Aggregates of
-/// histograms, at which Thanos panics, are chosen by window as ours does.
+/// histograms, at which Thanos panics, are chosen by window as ours are.
 #[derive(Debug, Default)]
 pub struct PenaltyMerge {
+    resolution_ms: i64,
     encoder: SeriesToChunks,
     columns: Columns,
 }
@@ -30,9 +31,21 @@ pub struct PenaltyMerge {
 type Floats = Vec<(i64, f64)>;
 
 impl PenaltyMerge {
-    /// A rule without memory of any run.
+    /// A rule without memory of any run, for raw blocks until told otherwise.
     pub fn new() -> PenaltyMerge {
         PenaltyMerge::default()
+    }
+
+    /// Whether the run is of aggregates of histograms.
+    fn has_histograms(&self, run: &[RunChunk]) -> Result<bool, RunError> {
+        for it in run.iter().filter(|it| it.chunk.encoding == Encoding::Aggregate) {
+            let parts = aggregate::split(&it.chunk.data)
+                .map_err(|damage| RunError { source: it.source, damage })?;
+            if parts.in_order().into_iter().flatten().any(|it| it.encoding != Encoding::Xor) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn floats(&mut self, source: usize, data: &[u8]) -> Result<Floats, RunError> {
@@ -79,6 +92,10 @@ impl PenaltyMerge {
         run: &[RunChunk],
         out: &mut Vec<ChunkData>,
     ) -> Result<(), RunError> {
+        if self.has_histograms(run)? {
+            aggregates::merge_largest(run, self.resolution_ms, out)?;
+            return Ok(());
+        }
         let mut folded: [Option<Floats>; PARTS] = Default::default();
         // Thanos takes the first chunk last, so that the others win where times are equal.
         for it in run.iter().skip(1).chain(run.first()) {
@@ -131,6 +148,10 @@ impl Merge for PenaltyMerge {
         "penalty"
     }
 
+    fn begin(&mut self, resolution_ms: i64) {
+        self.resolution_ms = resolution_ms;
+    }
+
     fn merge(
         &mut self,
         run: &[RunChunk],
@@ -141,7 +162,7 @@ impl Merge for PenaltyMerge {
         let mut before = 0;
         for it in run {
             before +=
-                samples(&it.chunk).map_err(|damage| RunError { source: it.source, damage })?;
+                counted(&it.chunk).map_err(|damage| RunError { source: it.source, damage })?;
         }
         let begin = out.len();
         match first.chunk.encoding {
@@ -151,7 +172,7 @@ impl Merge for PenaltyMerge {
         }
         let mut after = 0;
         for chunk in &out[begin..] {
-            after += samples(chunk).map_err(|damage| RunError { source: first.source, damage })?;
+            after += counted(chunk).map_err(|damage| RunError { source: first.source, damage })?;
         }
         balance.drop_samples(PENALTY, before.saturating_sub(after));
         Ok(())
@@ -192,14 +213,6 @@ fn bounded(rest: &mut IntoIter<(i64, f64)>, bounds: (i64, i64), counter: bool) -
     Some(appender.to_bytes())
 }
 
-/// Samples of a chunk; of an aggregate chunk its windows.
-fn samples(chunk: &ChunkData) -> Result<u64, Damage> {
-    if chunk.encoding != Encoding::Aggregate {
-        return sample_count(chunk.encoding, &chunk.data).map(u64::from);
-    }
-    let parts = aggregate::split(&chunk.data)?;
-    let first = parts.in_order().into_iter().flatten().next();
-    let Some(part) = first else { return Ok(0) };
-    let data = chunk.data.get(part.range.clone()).unwrap_or_default();
-    sample_count(part.encoding, data).map(u64::from)
+fn counted(chunk: &ChunkData) -> Result<u64, Damage> {
+    counted_samples(chunk.encoding, &chunk.data)
 }
