@@ -135,8 +135,8 @@ fn compaction_flags(command: Command) -> Command {
         .arg(
             flags::value(
                 "deduplication.func",
-                "How replicas are merged: penalty or one-to-one, Thanos' two. Without replica \
-                 labels always one-to-one.",
+                "How replicas are merged: empty for aion's own rule, penalty or one-to-one for \
+                 Thanos' two. Without replica labels always one-to-one.",
             )
             .default_value(""),
         )
