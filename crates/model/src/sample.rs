@@ -20,6 +20,7 @@ impl Sample {
 }
 
 /// Whether a value is the staleness marker and not any other NaN.
+#[inline]
 pub fn is_stale(value: f64) -> bool {
     value.to_bits() == STALE_NAN_BITS
 }
