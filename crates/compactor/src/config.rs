@@ -263,7 +263,9 @@ impl Deduplication {
             ("penalty", false) => bail!(
                 "--deduplication.func=penalty: needs at least one --deduplication.replica-label"
             ),
-            _ => bail!("--deduplication.func={named}: unsupported, must be penalty or one-to-one"),
+            _ => bail!(
+                "--deduplication.func={named}: unsupported, must be empty, penalty or one-to-one"
+            ),
         }
     }
 }

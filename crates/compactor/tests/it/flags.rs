@@ -44,6 +44,7 @@ fn all_flags_of_thanos_are_taken() {
         (&[][..], "deduplication: OneToOne"),
         (&["--deduplication.func=one-to-one", "--deduplication.replica-label=r"], "OneToOne"),
         (&["--deduplication.func=penalty", "--deduplication.replica-label=r"], "Penalty"),
+        (&["--deduplication.replica-label=r"], "deduplication: Phases"),
         (&["--debug.max-compaction-level=2"], "ranges_ms: [3600000, 7200000, 28800000]"),
         (&["--compact.concurrency=3", "--downsample.concurrency=2"], "compact_concurrency: 3"),
     ] {
