@@ -45,6 +45,14 @@ pub enum Error {
         /// The files that are missing or have another size.
         missing: Vec<String>,
     },
+    /// Not all of the bucket could be read this time, so that what was not found may be there.
+    #[error("block {id} was not found, but not all of the bucket could be read: {trouble}")]
+    Unsure {
+        /// The block.
+        id: BlockId,
+        /// The first thing that could not be read.
+        trouble: String,
+    },
     /// The local block is not fit for a bucket.
     #[error("block {id}: {reason}")]
     Unfit {
@@ -64,7 +72,7 @@ impl Error {
         match self {
             Error::Store(error) => error.is_transient(),
             Error::Local(error) => error.is_transient(),
-            Error::Unverified { .. } => true,
+            Error::Unverified { .. } | Error::Unsure { .. } => true,
             Error::Corrupt { .. }
             | Error::MarkVersion { .. }
             | Error::Incomplete { .. }

@@ -225,6 +225,11 @@ impl Ranged for RemoteFile {
                 continue;
             };
             rest.start += part.len() as u64;
+            if rest.start == self.size_bytes {
+                // A block has many segments, and a reader that has seen the end of one is done
+                // with it. What it was given stays as long as it needs it.
+                *position = Position::default();
+            }
             if rest.is_empty() && joined.is_empty() {
                 // A slice of what was fetched: nothing is copied.
                 return Ok(part);

@@ -111,10 +111,12 @@ impl Snapshot {
         !self.troubles.iter().any(|it| it.is_transient)
     }
 
-    /// Another visible block that was made of the one asked for: with its id among the sources,
-    /// whatever became of its labels, and be it to be deleted.
+    /// Another visible block of raw samples that was made of the one asked for: with its id among
+    /// the sources, whatever became of its labels, and be it to be deleted.
     pub fn holder_of(&self, id: BlockId) -> Option<BlockId> {
-        let holds = |meta: &Arc<Meta>| meta.compaction.sources.contains(&id);
+        let holds = |meta: &Arc<Meta>| {
+            meta.thanos.downsample.resolution_ms == 0 && meta.compaction.sources.contains(&id)
+        };
         let mut others = self
             .blocks
             .iter()

@@ -92,9 +92,10 @@ impl Shipper {
     pub(crate) async fn round(self: &Arc<Shipper>) -> bool {
         self.metrics.dir_syncs.inc();
         let mut is_whole = true;
+        let mut in_bucket = None;
         for tenant in self.engine.tenants() {
             if let Some(store) = &self.store {
-                is_whole &= self.ship_tenant(store, &tenant).await;
+                is_whole &= self.ship_tenant(store, &tenant, &mut in_bucket).await;
             }
             let shipper = Arc::clone(self);
             let removal = move || shipper.remove_old(&tenant);
@@ -107,7 +108,13 @@ impl Shipper {
         is_whole
     }
 
-    async fn ship_tenant(self: &Arc<Shipper>, store: &SharedStore, tenant: &Tenant) -> bool {
+    /// Ships the blocks of a tenant. `in_bucket` is the bucket as it is, once somebody had to look.
+    async fn ship_tenant(
+        self: &Arc<Shipper>,
+        store: &SharedStore,
+        tenant: &Tenant,
+        in_bucket: &mut Option<Snapshot>,
+    ) -> bool {
         let mut is_whole = true;
         let directory = self.engine.tenant_directory(tenant);
         let labels = self.tenancy.external(tenant);
@@ -121,7 +128,6 @@ impl Shipper {
             false => self.read_state(tenant, &directory).await,
         };
         let Some(shipped) = shipped else { return false };
-        let mut in_bucket = None;
         for block in blocks {
             let id = block.id();
             let now_ms = self.clock.now_ms();
@@ -130,7 +136,7 @@ impl Shipper {
             let stamp =
                 Stamp { labels: &labels, source: "receive", now_ms, parallel: self.parallel };
             let done = match shipped.contains(&id) {
-                true => self.verify_shipped(store, local, stamp, &mut in_bucket).await,
+                true => self.verify_shipped(store, local, stamp, in_bucket).await,
                 false => {
                     let uploaded = bucket::upload::upload_verified(&**store, local, stamp).await;
                     uploaded.map(|it| it.is_new)
@@ -165,18 +171,24 @@ impl Shipper {
         bucket: &mut Option<Snapshot>,
     ) -> bucket::Result<bool> {
         let id = Meta::read(local.fs, &local.directory.join(META_FILE))?.ulid;
-        if let Ok(None) = bucket::upload::verify(&**store, id).await {
-            let snapshot = match bucket.take() {
-                Some(snapshot) => snapshot,
-                None => View::new(self.parallel).sync(&**store).await?,
-            };
-            let holder = snapshot.holder_of(id);
-            *bucket = Some(snapshot);
-            if let Some(holder) = holder {
-                info!(block = %id, %holder, "shipped earlier, and part of another block now");
-                return Ok(false);
+        match bucket::upload::verify(&**store, id).await {
+            Err(error) if error.is_transient() => return Err(error),
+            Ok(None) => {
+                let snapshot = match bucket.take() {
+                    Some(snapshot) => snapshot,
+                    None => View::new(self.parallel).sync(&**store).await?,
+                };
+                let snapshot = bucket.insert(snapshot);
+                if let Some(holder) = snapshot.holder_of(id) {
+                    info!(block = %id, %holder, "shipped earlier, and part of another block now");
+                    return Ok(false);
+                }
+                if let Some(trouble) = snapshot.troubles.iter().find(|it| it.is_transient) {
+                    return Err(bucket::Error::Unsure { id, trouble: trouble.text.clone() });
+                }
+                warn!(block = %id, "shipped earlier and gone from the bucket: uploaded again");
             }
-            warn!(block = %id, "shipped earlier and gone from the bucket: uploaded again");
+            Ok(Some(_)) | Err(_) => {}
         }
         // Whatever else is wrong with it in the bucket, an upload mends it or says so.
         Ok(bucket::upload::upload_verified(&**store, local, stamp).await?.is_new)

@@ -52,9 +52,9 @@ impl From<bucket::Error> for Failure {
             bucket::Error::Unfit { .. } | bucket::Error::MarkVersion { .. } => {
                 Failure::Hopeless(error.to_string())
             }
-            bucket::Error::Store(_) | bucket::Error::Unverified { .. } => {
-                Failure::Transient(error.into())
-            }
+            bucket::Error::Store(_)
+            | bucket::Error::Unverified { .. }
+            | bucket::Error::Unsure { .. } => Failure::Transient(error.into()),
         }
     }
 }

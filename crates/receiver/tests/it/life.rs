@@ -89,7 +89,7 @@ async fn a_block_that_was_shipped_and_compacted_is_not_uploaded_after_a_restart(
     assert_eq!(world.contents().await.len(), 1);
     // Stopping ships in any case, so at least one round has looked at the block.
     world.stop().await;
-    assert_eq!(entries(), [compacted.clone()]);
+    assert_eq!(entries(), std::slice::from_ref(&compacted));
     assert_eq!(state(), before);
 
     // Without that one the samples would be lost: the block is uploaded again.
