@@ -178,6 +178,40 @@ fn findings_are_bounded_and_a_check_can_be_stopped() {
     assert!(passed >= 100_000);
 }
 
+#[test]
+fn a_list_said_to_lie_anywhere_is_looked_for_within_the_index() {
+    let Some(shared) = golden::shared_or_skip() else { return };
+    for place in [u64::MAX, u64::MAX - 3, u64::MAX - 4, 1 << 63, 1] {
+        let block = Copy::of(&shared, "prom-histograms");
+        let path = block.path.join("index");
+        let mut index = fs::read(&path).unwrap();
+        // The first entry is of all series; the second one has names to overwrite.
+        let mut start = at(block.toc().postings_table) + 8;
+        let end_of = |index: &[u8], start: usize| {
+            let value = start + 2 + usize::from(index[start + 1]);
+            let list = value + 1 + usize::from(index[value]);
+            list + index[list..].iter().position(|it| it & 0x80 == 0).unwrap() + 1
+        };
+        start = end_of(&index, start);
+        let end = end_of(&index, start);
+        let mut number = place;
+        let mut varint = Vec::new();
+        for _ in 0..9 {
+            varint.push(number.to_le_bytes()[0] | 0x80);
+            number >>= 7;
+        }
+        varint.push(number.to_le_bytes()[0]);
+        let name = end - start - 3 - varint.len();
+        index[start + 1] = u8::try_from(name).unwrap();
+        index[start + 2 + name] = 0;
+        index[end - varint.len()..end].copy_from_slice(&varint);
+        fs::write(&path, index).unwrap();
+        let texts = texts(&checked(&block.path));
+        let expected = format!("is said to lie at {place}");
+        assert!(texts.iter().any(|it| it.contains(&expected)), "{texts:#?}");
+    }
+}
+
 /// Any byte of a block may be wrong: it is found, and nothing panics.
 #[test]
 fn any_flipped_byte_is_found() {

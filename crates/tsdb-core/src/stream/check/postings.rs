@@ -121,7 +121,9 @@ impl PostingsCheck<'_> {
         let what = "posting list";
         let (name, value) = pair;
         let end = self.toc.postings_end();
-        if at < self.toc.postings || at + LENGTH_BYTES as u64 > end {
+        // Any 64 bits may be said to be the place.
+        let head_end = at.checked_add(LENGTH_BYTES as u64);
+        if at < self.toc.postings || head_end.is_none_or(|it| it > end) {
             let text = format!("the list of {name}={value:?} is said to lie at {at}");
             return Err(self.damage(self.toc.postings_table, text));
         }
