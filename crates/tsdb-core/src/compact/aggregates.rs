@@ -1,8 +1,9 @@
 //! Overlapping chunks of downsampled blocks, merged window by window.
 //!
-//! Of a window that several sources have, that of the first source is kept with all its
-//! aggregates, so that they fit together. Chunks are taken whole where nothing of them is left
-//! out, and are cut else. The counter of a chunk carries on over the resets inside of it from the
+//! Of a window that several sources have, that of one source is kept with all its aggregates, so
+//! that they fit together. Where a chunk ends inside of a window, its source has two parts of that
+//! window, which are kept together. Chunks are taken whole where nothing of them is left out, and
+//! are cut else. The counter of a chunk carries on over the resets inside of it from the
 //! value with which the chunk begins; where a cut chunk goes on behind another one, its counter is
 //! moved so that it goes on from there, as otherwise readers would see a reset.
 
@@ -19,8 +20,20 @@ use crate::chunk::{self, DecodeError, Encoding, Timed, Value, xor};
 use crate::compact::{RunChunk, RunError};
 use crate::error::Damage;
 
+/// Place of the count among the aggregates.
+const COUNT: usize = 0;
 /// Place of the counter among the aggregates.
 const COUNTER: usize = PARTS - 1;
+
+/// Which source's part of a window is kept.
+#[derive(Clone, Copy, Debug)]
+enum Prefer {
+    /// That of the first source.
+    First,
+    /// The one with the most samples; of equally large ones that of the chunk whose bytes come
+    /// first.
+    Largest,
+}
 
 /// Merges a run of aggregate chunks; answers how many windows were left out. `resolution_ms` says
 /// which windows are the same; 0 where only equal timestamps are. Of these that of the first
@@ -30,7 +43,7 @@ pub(super) fn merge(
     resolution_ms: i64,
     out: &mut Vec<ChunkData>,
 ) -> Result<u64, RunError> {
-    merge_by(run, resolution_ms, |chunk, _| chunk.source, out)
+    merge_by(run, resolution_ms, Prefer::First, out)
 }
 
 /// As [`merge`], but of the same windows the one with the most samples is kept, whatever source it
@@ -40,66 +53,71 @@ pub(crate) fn merge_largest(
     resolution_ms: i64,
     out: &mut Vec<ChunkData>,
 ) -> Result<u64, RunError> {
-    let most_first = |chunk: &Decoded<'_>, index: usize| {
-        let count = match &chunk.parts[0] {
-            Some(Part::Floats(counts)) => counts.values.get(index).copied().unwrap_or_default(),
-            _ => 0.0,
-        };
-        (Descending(count), chunk.chunk.data.clone())
-    };
-    merge_by(run, resolution_ms, most_first, out)
+    merge_by(run, resolution_ms, Prefer::Largest, out)
 }
 
-/// A count of which the larger one comes first.
+/// A window of the run, or what a chunk has of it.
 #[derive(Clone, Copy, Debug)]
-struct Descending(f64);
-
-impl PartialEq for Descending {
-    fn eq(&self, other: &Descending) -> bool {
-        self.cmp(other).is_eq()
-    }
+struct Window {
+    /// Equal for the same windows.
+    key: i64,
+    time_ms: i64,
+    source: usize,
+    /// Which chunk of the run.
+    place: usize,
+    /// Which of its windows.
+    index: usize,
 }
 
-impl Eq for Descending {}
-
-impl PartialOrd for Descending {
-    fn partial_cmp(&self, other: &Descending) -> Option<Ordering> {
-        Some(self.cmp(other))
+/// The windows that are kept, in order of time, and how many are not.
+fn choose(chunks: &[Decoded<'_>], resolution_ms: i64, prefer: Prefer) -> (Vec<Window>, u64) {
+    let mut windows = Vec::new();
+    for (place, chunk) in chunks.iter().enumerate() {
+        windows.extend(chunk.windows.iter().enumerate().map(|(index, time_ms)| {
+            let key = time_ms.checked_div_euclid(resolution_ms).unwrap_or(*time_ms);
+            Window { key, time_ms: *time_ms, source: chunk.source, place, index }
+        }));
     }
+    windows.sort_unstable_by_key(|it| (it.key, it.source, it.time_ms, it.place));
+    let read = windows.len();
+    let mut kept = Vec::with_capacity(read);
+    for same in windows.chunk_by(|a, b| a.key == b.key) {
+        let mut sources = same.chunk_by(|a, b| a.source == b.source);
+        let chosen = match prefer {
+            Prefer::First => sources.next(),
+            Prefer::Largest => sources.min_by(|a, b| larger(chunks, a, b)),
+        };
+        kept.extend_from_slice(chosen.unwrap_or_default());
+    }
+    kept.dedup_by_key(|it| it.time_ms);
+    let dropped = (read - kept.len()) as u64;
+    (kept, dropped)
 }
 
-impl Ord for Descending {
-    fn cmp(&self, other: &Descending) -> Ordering {
-        other.0.total_cmp(&self.0)
-    }
+/// Puts what has more samples first, and of equals that whose bytes come first.
+fn larger(chunks: &[Decoded<'_>], one: &[Window], other: &[Window]) -> Ordering {
+    let count = |all: &[Window]| all.iter().map(|it| chunks[it.place].count_at(it.index)).sum();
+    let (of_one, of_other): (f64, f64) = (count(one), count(other));
+    let data = |all: &[Window]| all.first().map(|it| chunks[it.place].chunk.data.clone());
+    of_other.total_cmp(&of_one).then_with(|| data(one).cmp(&data(other)))
 }
 
-fn merge_by<K: Ord>(
+fn merge_by(
     run: &[RunChunk],
     resolution_ms: i64,
-    rank: impl Fn(&Decoded<'_>, usize) -> K,
+    prefer: Prefer,
     out: &mut Vec<ChunkData>,
 ) -> Result<u64, RunError> {
     let mut chunks = Vec::with_capacity(run.len());
     for it in run {
         chunks.push(Decoded::of(it).map_err(RunError::of(it.source))?);
     }
-    let mut windows: Vec<(i64, K, usize, usize)> = Vec::new();
-    for (place, chunk) in chunks.iter().enumerate() {
-        for (index, time_ms) in chunk.windows.iter().enumerate() {
-            let key = time_ms.checked_div_euclid(resolution_ms).unwrap_or(*time_ms);
-            windows.push((key, rank(chunk, index), place, index));
-        }
-    }
-    let read = windows.len();
-    windows.sort_unstable();
-    windows.dedup_by_key(|it| it.0);
-    let dropped = (read - windows.len()) as u64;
+    let (windows, dropped) = choose(&chunks, resolution_ms, prefer);
     let segments: Vec<Segment> = windows
-        .chunk_by(|a, b| a.2 == b.2 && a.3 + 1 == b.3)
+        .chunk_by(|a, b| a.place == b.place && a.index + 1 == b.index)
         .filter_map(|it| {
             let (first, last) = (it.first()?, it.last()?);
-            Some(Segment { place: first.2, windows: first.3..last.3 + 1 })
+            Some(Segment { place: first.place, windows: first.index..last.index + 1 })
         })
         .collect();
     let mut last_counter = None;
@@ -162,6 +180,14 @@ impl Decoded<'_> {
         Ok(Decoded { source: *source, chunk, windows, parts })
     }
 
+    /// How many samples a window says to stand for; 0 where that is not known.
+    fn count_at(&self, window: usize) -> f64 {
+        match &self.parts[COUNT] {
+            Some(Part::Floats(counts)) => counts.values.get(window).copied().unwrap_or_default(),
+            _ => 0.0,
+        }
+    }
+
     fn float_counter(&self) -> Option<&Columns> {
         match &self.parts[COUNTER] {
             Some(Part::Floats(columns)) => Some(columns),
@@ -177,7 +203,7 @@ impl Decoded<'_> {
 
 impl Part {
     fn decode(encoding: Encoding, data: &[u8]) -> Result<Part, DecodeError> {
-        if encoding == Encoding::Xor {
+        if matches!(encoding, Encoding::Xor | Encoding::Xor2) {
             let mut columns = Columns::default();
             chunk::decode(encoding, data, &mut columns)?;
             return Ok(Part::Floats(columns));
@@ -232,11 +258,8 @@ impl Cut<'_> {
                     Some((Encoding::Xor, encode_floats(floats)))
                 }
                 Some(Part::Histograms(samples)) => {
-                    let mut cut: Vec<&Timed> =
+                    let cut: Vec<&Timed> =
                         samples.iter().filter(|it| kept.contains(&it.timestamp_ms)).collect();
-                    if place == COUNTER {
-                        self.complete_histograms(samples, &mut cut);
-                    }
                     Some((Encoding::FloatHistogram, encode_histograms(&cut)?))
                 }
             };
@@ -290,19 +313,6 @@ impl Cut<'_> {
         floats.extend(end.map(|it| (end_ms, it)));
         *last_counter = end;
         encode_floats(floats.into_iter())
-    }
-
-    /// Adds what a counter of histograms has beside its windows: the raw first, and the last twice.
-    fn complete_histograms<'s>(&self, samples: &'s [Timed], cut: &mut Vec<&'s Timed>) {
-        if !self.is_cut_at_start()
-            && let Some(first) = samples.first()
-            && cut.first().is_none_or(|it| it.timestamp_ms > first.timestamp_ms)
-        {
-            cut.insert(0, first);
-        }
-        if self.is_cut_at_end() {
-            cut.extend(cut.last().copied());
-        }
     }
 }
 

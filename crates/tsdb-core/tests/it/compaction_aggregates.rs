@@ -8,6 +8,7 @@ use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 use tsdb_core::block::ChunkData;
 use tsdb_core::chunk::{Encoding, aggregate, decode, xor};
 use tsdb_core::compact::{Balance, Merge as _, OneToOne, RunChunk, balance};
+use tsdb_core::dedup::phases::PhasesMerge;
 
 const RESOLUTION_MS: i64 = 300_000;
 
@@ -126,6 +127,61 @@ fn a_gap_of_the_first_source_is_filled_by_the_second() {
     // Behind the cut nothing tells a reset from a lower start; none is invented.
     let last = counters.values().last().unwrap();
     assert!(*last <= total(99, &resets) && *last >= total(99, &resets) - 600.0, "{last}");
+}
+
+/// Like [`chunk`], for windows that end at these times.
+fn chunk_at(times: &[i64], salt: f64) -> ChunkData {
+    let each = |add: f64| encode(times.iter().map(|it| (*it, salt + add)));
+    let (first, last) = (times[0], times[times.len() - 1]);
+    let counter = encode(
+        std::iter::once((first - 1000, salt))
+            .chain(times.iter().map(|it| (*it, salt)))
+            .chain([(last, salt)]),
+    );
+    let parts = [each(0.0), each(1.0), each(2.0), each(3.0), counter];
+    let parts = parts.each_ref().map(|it| Some((Encoding::Xor, it.as_slice())));
+    ChunkData {
+        encoding: Encoding::Aggregate,
+        min_time_ms: first,
+        max_time_ms: last,
+        data: Bytes::from(aggregate::join(parts)),
+    }
+}
+
+#[test]
+fn both_parts_of_a_window_that_two_chunks_share_are_kept() {
+    let end = |window: i64| RESOLUTION_MS * (window + 1) - 1;
+    // The first chunk ends with its last sample, inside of a window; the second goes on in it.
+    let inside = end(2) - 120_000;
+    let one = chunk_at(&[end(0), end(1), inside], 10.0);
+    let two = chunk_at(&[end(2), end(3), end(4)], 20.0);
+    let whole = chunk_at(&[end(0), end(1), end(2), end(3), end(4)], 15.0);
+    let split = [(0, one.clone()), (0, two.clone()), (1, whole.clone())];
+    let (out, balance) = merge(split.to_vec());
+    assert_eq!(out, [one.clone(), two.clone()]);
+    assert_eq!(balance.dropped[balance::EQUAL_TIME], 5);
+    // The other way round none of the parts stays.
+    let (out, balance) = merge(vec![(1, one.clone()), (1, two.clone()), (0, whole.clone())]);
+    assert_eq!(out, std::slice::from_ref(&whole));
+    assert_eq!(balance.dropped[balance::EQUAL_TIME], 6);
+    // Where the most samples win, both parts together are more than the whole of the other.
+    let mut phases = PhasesMerge::new();
+    phases.begin(RESOLUTION_MS);
+    let (mut out, mut balance) = (Vec::new(), Balance::default());
+    let mut run = split.map(|(source, chunk)| RunChunk { source, chunk });
+    run.sort_by_key(|it| (it.chunk.min_time_ms, it.chunk.max_time_ms, it.source));
+    phases.merge(&run, &mut out, &mut balance).unwrap();
+    let counts: Vec<(i64, f64)> = out.iter().flat_map(|it| part(it, 0)).collect();
+    let want = [
+        (end(0), 15.0),
+        (end(1), 15.0),
+        (inside, 10.0),
+        (end(2), 20.0),
+        (end(3), 20.0),
+        (end(4), 20.0),
+    ];
+    assert_eq!(counts, want);
+    assert_eq!(balance.dropped_samples(), 5);
 }
 
 proptest! {

@@ -6,12 +6,15 @@ use model::histogram::Span;
 use testkit::golden;
 use tsdb_core::block::ChunkData;
 use tsdb_core::chunk::xor::Appender;
-use tsdb_core::chunk::{Encoding, SeriesToChunks, Timed, Value, aggregate, counted_samples};
+use tsdb_core::chunk::{
+    Encoding, SeriesToChunks, Timed, Value, aggregate, counted_samples, decode_values,
+};
 use tsdb_core::compact::{Balance, Merge, Options, RunChunk};
 use tsdb_core::dedup::penalty::{PENALTY, PenaltyMerge};
 use tsdb_core::dedup::phases::{PhasesMerge, REPLICA};
 
 use crate::compaction::{compact_by, samples, sources};
+use crate::downsample_golden::series;
 use crate::replicas::{Dice, START_MS, Scraper, Target};
 
 fn merged(merge: &mut dyn Merge, chunks: &[(usize, ChunkData)]) -> (Vec<ChunkData>, Balance) {
@@ -171,6 +174,98 @@ fn the_fuller_window_is_chosen_with_all_its_aggregates() {
         }
         assert_eq!(got, expected);
     }
+}
+
+/// The samples of each aggregate that a chunk has.
+fn parts(chunk: &ChunkData) -> [Option<Vec<Timed>>; 5] {
+    let parts = aggregate::split(&chunk.data).unwrap();
+    parts.in_order().map(|part| {
+        part.map(|part| {
+            let mut samples = Vec::new();
+            let data = &chunk.data[part.range.clone()];
+            decode_values(part.encoding, data, &mut samples).unwrap();
+            samples
+        })
+    })
+}
+
+/// The same aggregates of some of the windows, each of which counts one sample more.
+fn fuller(chunk: &ChunkData, windows: std::ops::Range<usize>) -> ChunkData {
+    let mut parts = parts(chunk);
+    for sample in parts[0].iter_mut().flatten() {
+        let Value::Float(count) = &mut sample.value else { panic!("a count is a float") };
+        *count += 1.0;
+    }
+    let counts = parts[0].as_ref().unwrap()[windows].to_vec();
+    let (first, last) = (counts[0].timestamp_ms, counts[counts.len() - 1].timestamp_ms);
+    let encoded = parts.map(|part| {
+        let mut encoder = SeriesToChunks::new();
+        let inside = |it: &&Timed| (first..=last).contains(&it.timestamp_ms);
+        part?.iter().filter(inside).for_each(|it| encoder.push(it));
+        let mut chunks = Vec::new();
+        encoder.finish(&mut chunks);
+        assert_eq!(chunks.len(), 1);
+        chunks.pop()
+    });
+    let data = encoded.each_ref().map(|it| it.as_ref().map(|it| (it.encoding, &*it.data)));
+    ChunkData {
+        encoding: Encoding::Aggregate,
+        min_time_ms: first,
+        max_time_ms: last,
+        data: Bytes::from(aggregate::join(data)),
+    }
+}
+
+#[test]
+fn aggregates_of_histograms_are_chosen_by_window_under_the_penalty() {
+    let Some(shared) = golden::shared_or_skip() else { return };
+    let mut tried = 0;
+    for (labels, chunks) in series(&shared, "thanos-5m") {
+        for chunk in &chunks {
+            let split = aggregate::split(&chunk.data).unwrap();
+            let is_sum_histogram = |it: &aggregate::Part| it.encoding == Encoding::FloatHistogram;
+            if !split.sum.as_ref().is_some_and(is_sum_histogram) {
+                continue;
+            }
+            let all = parts(chunk);
+            let count = all[0].as_ref().unwrap().len();
+            // Where the zero bucket grew, Thanos wrote counts without sums.
+            if count < 6 || all.iter().flatten().any(|it| it.len() != count) {
+                continue;
+            }
+            tried += 1;
+            let chosen = count - 4..count - 2;
+            let other = fuller(chunk, chosen.clone());
+            for both in [[chunk, &other], [&other, chunk]] {
+                let both = [(0, both[0].clone()), (1, both[1].clone())];
+                let mut merge = PenaltyMerge::new();
+                merge.begin(300_000);
+                let (out, balance) = merged(&mut merge, &both);
+                assert_eq!(balance.dropped[PENALTY], 2, "{labels}");
+                for (place, part) in all.iter().enumerate() {
+                    let got: Vec<Vec<Timed>> =
+                        out.iter().filter_map(|it| parts(it)[place].clone()).collect();
+                    let got: Vec<String> = got.iter().flatten().map(shown_value).collect();
+                    let mut want = part.clone().unwrap_or_default();
+                    if place == 0 {
+                        want[chosen.clone()].clone_from_slice(parts(&other)[0].as_ref().unwrap());
+                    }
+                    let want: Vec<String> = want.iter().map(shown_value).collect();
+                    assert_eq!(got, want, "{labels} {place}");
+                }
+            }
+        }
+    }
+    assert!(tried > 0);
+}
+
+/// A sample without what it knows of resets, which depends on where chunks begin.
+fn shown_value(sample: &Timed) -> String {
+    let mut sample = sample.clone();
+    if let Value::FloatHistogram(it) = &mut sample.value {
+        it.counter_reset_hint = Default::default();
+    }
+    shown(&sample)
 }
 
 fn shown(sample: &Timed) -> String {
