@@ -5,6 +5,7 @@
 //! the query's budget before it grows; everything else is one row per operator.
 
 pub(crate) mod absent;
+pub(crate) mod account;
 pub(crate) mod aggregate;
 pub(crate) mod batch;
 pub(crate) mod binary;

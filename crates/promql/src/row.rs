@@ -263,12 +263,18 @@ impl Row {
         }
     }
 
-    /// Bytes of the histograms; those that stand at several steps count for each of them.
+    /// Bytes of the histograms; one that stands at neighbouring steps counts once.
     pub(crate) fn histogram_bytes(&self) -> usize {
         let entry = size_of::<(usize, Arc<FloatHistogram>)>();
-        let held = self.histograms.iter();
-        let held: usize = held.map(|(_, it)| size_of::<FloatHistogram>() + it.heap_bytes()).sum();
-        entry * self.histograms.capacity() + held
+        let mut held = entry * self.histograms.capacity();
+        let mut before: Option<&Arc<FloatHistogram>> = None;
+        for (_, histogram) in &self.histograms {
+            if before.is_none_or(|before| !Arc::ptr_eq(before, histogram)) {
+                held += size_of::<FloatHistogram>() + histogram.heap_bytes();
+            }
+            before = Some(histogram);
+        }
+        held
     }
 
     /// Makes a row of `steps` steps without a value, keeping the memory.

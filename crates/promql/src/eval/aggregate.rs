@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use model::{FloatHistogram, Labels, Reservation};
+use model::{Labels, Reservation};
 
 use crate::ast::{Aggregate, AggregateOp, Span};
 use crate::cancel::Pace;
 use crate::error::Error;
+use crate::eval::account::{GROWTH_BYTES, work_of};
 use crate::eval::histogram_fold::{HistogramFold, Outcome};
 use crate::eval::keys::{KeyTable, Subset};
 use crate::eval::scalar::Scalars;
@@ -83,6 +84,7 @@ struct Fold {
     /// Where remarks point to: what is aggregated.
     span: Span,
     reservation: Reservation,
+    pace: Pace,
 }
 
 /// What a group has seen at every step.
@@ -167,7 +169,8 @@ impl Fold {
     ) -> Result<Fold, Error> {
         let reservation = context.reservation()?;
         let keys = KeyTable::new(subset);
-        Ok(Fold { op, keys, groups: Vec::new(), steps, span, reservation })
+        let pace = context.pace();
+        Ok(Fold { op, keys, groups: Vec::new(), steps, span, reservation, pace })
     }
 
     fn run(&mut self, context: &Context, mut input: Box<dyn Rows>) -> Result<(), Error> {
@@ -209,7 +212,6 @@ impl Fold {
             }
             AggregateOp::Sum | AggregateOp::Avg => {
                 let fold = group.histograms.get_or_insert_default();
-                let known = fold.len();
                 row.present.iter().for_each(|step| fold.add_float(step));
                 let mut bytes = 0;
                 for (step, histogram) in &row.histograms {
@@ -222,13 +224,13 @@ impl Fold {
                     if remarks.bounds_reconciled {
                         notes.bounds_reconciled("aggregation", span);
                     }
-                    bytes += histogram.heap_bytes() + size_of::<FloatHistogram>();
+                    self.pace.spend(work_of(histogram))?;
+                    bytes += remarks.grown_bytes;
+                    if bytes > GROWTH_BYTES {
+                        self.reservation.grow(std::mem::take(&mut bytes))?;
+                    }
                 }
-                // The sum and what rounding took from it, for each step that had none before; a
-                // sum may grow by the buckets of those that follow.
-                let grown = fold.len() - known;
-                let share = bytes / row.histograms.len().max(1);
-                self.reservation.grow(2 * share * grown)?;
+                self.reservation.grow(bytes)?;
             }
             _ if !row.histograms.is_empty() => notes.ignored_in_aggregation(op.as_str(), span),
             _ => {}
@@ -251,7 +253,7 @@ impl Fold {
 
     /// The rows of all groups, in the order in which they were met.
     fn finish(self, context: &Context, quantiles: &Scalars) -> Result<Held, Error> {
-        let mut pace = context.pace();
+        let mut pace = self.pace;
         let mut rows = Vec::with_capacity(self.groups.len());
         for mut group in self.groups {
             let histograms = group.histograms.take();

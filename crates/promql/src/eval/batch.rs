@@ -5,13 +5,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use model::{Columns, Labels, Reservation};
+use model::{Columns, FloatHistogram, Labels, Reservation};
 use parking_lot::Mutex;
 
 use crate::cancel::Pace;
 use crate::error::Error;
+use crate::eval::account::HistogramAccount;
 use crate::eval::source::Series;
-use crate::eval::{Context, ROW_BYTES, Rows};
+use crate::eval::{Context, ROW_BYTES, Rows, account};
 use crate::row::Row;
 use crate::workers::Task;
 
@@ -28,20 +29,24 @@ pub(crate) struct Work {
     pub(crate) row: Row,
     /// The name of the series is to be taken away at the end of the query.
     drop_name: bool,
+    /// The histograms that the kernel makes.
+    pub(crate) account: HistogramAccount,
     /// What the buffers hold, as long as they are there.
     reservation: Reservation,
 }
 
 impl Work {
-    /// Charges the samples and the row that will come of them, twice the histograms because those
-    /// that come of them are as large.
+    /// Charges the samples and the row that will come of them; histograms that do not move from
+    /// the samples to the row are charged when they are made.
     fn charge(&mut self, steps: usize) -> Result<usize, Error> {
-        let histograms: usize = self.columns.histograms.iter().map(|it| it.heap_bytes()).sum();
+        let histograms: usize = self.columns.histograms.iter().map(account::bytes_of).sum();
+        // Steps share a histogram, each by an entry of its own; vectors grow by doubling.
+        let entry = if histograms == 0 { 0 } else { 2 * size_of::<(usize, Arc<FloatHistogram>)>() };
         let bytes = self
             .columns
             .capacity_bytes()
-            .saturating_add(histograms.saturating_mul(2))
-            .saturating_add(steps.saturating_mul(ROW_BYTES));
+            .saturating_add(histograms)
+            .saturating_add(steps.saturating_mul(ROW_BYTES + entry));
         if bytes > self.reservation.bytes() {
             self.reservation.resize(bytes)?;
         }
@@ -110,6 +115,7 @@ impl Puller {
             columns: Columns::default(),
             row: Row::default(),
             drop_name: false,
+            account: HistogramAccount::new(&self.context)?,
             reservation: self.context.reservation()?,
         })
     }
@@ -205,6 +211,8 @@ impl<K: Kernel> Batches<K> {
 
 impl<K: Kernel> Rows for Batches<K> {
     fn next(&mut self, row: &mut Row) -> Result<bool, Error> {
+        // They would stay in a spare buffer.
+        row.histograms.clear();
         loop {
             let Some(mut work) = self.ready.pop_front() else {
                 if !self.fill()? {

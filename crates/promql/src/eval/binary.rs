@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use model::FloatHistogram;
+
 use crate::ast::{Binary, BinaryOp, Span, Unary, UnaryOp};
 use crate::error::Error;
+use crate::eval::account::HistogramAccount;
 use crate::eval::merge::without_names;
-use crate::eval::pair::{self, LastRemarks, Remark};
+use crate::eval::pair::{self, Combined, LastRemarks, Made, Remark};
 use crate::eval::scalar::Scalars;
 use crate::eval::select::Around;
 use crate::eval::{Context, Evaluator, Rows, Stream, is_vector};
@@ -146,6 +149,7 @@ impl<'a> Evaluator<'a> {
             vector_left,
             span: binary.span,
             last: LastRemarks::default(),
+            account: HistogramAccount::new(self.context)?,
         };
         let stream = Stream::new(operation, distinct);
         if combine.changes_meaning(binary.op) {
@@ -162,13 +166,16 @@ impl<'a> Evaluator<'a> {
             return Ok(stream);
         }
         let distinct = stream.distinct_without_name;
-        without_names(self.context, Stream::new(Negated { input: stream.rows }, distinct))
+        let account = HistogramAccount::new(self.context)?;
+        let negated = Negated { input: stream.rows, account };
+        without_names(self.context, Stream::new(negated, distinct))
     }
 }
 
 /// Rows with the other sign.
 struct Negated {
     input: Box<dyn Rows>,
+    account: HistogramAccount,
 }
 
 impl Rows for Negated {
@@ -176,8 +183,22 @@ impl Rows for Negated {
         let any = self.input.next(row)?;
         if any {
             row.values.iter_mut().for_each(|value| *value = -*value);
+            self.account.begin_row();
+            // The histogram that was met last and its negative: steps share them.
+            let mut last: Option<(Arc<FloatHistogram>, Arc<FloatHistogram>)> = None;
             for (_, histogram) in &mut row.histograms {
-                Arc::make_mut(histogram).mul(-1.0);
+                let known = last.take().filter(|(known, _)| Arc::ptr_eq(known, histogram));
+                let negative = match known {
+                    Some((_, negative)) => negative,
+                    None => {
+                        let mut negative = FloatHistogram::clone(histogram);
+                        negative.mul(-1.0);
+                        self.account.add(&negative)?;
+                        Arc::new(negative)
+                    }
+                };
+                let met = std::mem::replace(histogram, Arc::clone(&negative));
+                last = Some((met, negative));
             }
         }
         Ok(any)
@@ -194,6 +215,7 @@ struct WithScalar {
     vector_left: bool,
     span: Span,
     last: LastRemarks,
+    account: HistogramAccount,
 }
 
 impl Rows for WithScalar {
@@ -206,7 +228,7 @@ impl Rows for WithScalar {
                 }
             }
             if !row.histograms.is_empty() {
-                self.combine_histograms(row);
+                self.combine_histograms(row)?;
             }
             if !row.is_blank() {
                 return Ok(true);
@@ -233,17 +255,35 @@ impl WithScalar {
         }
     }
 
-    fn combine_histograms(&mut self, row: &mut Row) {
+    fn combine_histograms(&mut self, row: &mut Row) -> Result<(), Error> {
+        self.account.begin_row();
+        // The pair that was combined last and what came of it: steps share a histogram.
+        let mut last: Option<(Arc<FloatHistogram>, f64, Combined)> = None;
         for (step, histogram) in std::mem::take(&mut row.histograms) {
-            let (vector, scalar) = (Sample::Histogram(&histogram), self.scalar.at(step));
-            let scalar = Sample::Float(scalar);
-            let (lhs, rhs) = if self.vector_left { (vector, scalar) } else { (scalar, vector) };
-            let (made, remark) = pair::combine((self.op, self.combine), lhs, rhs);
-            self.last.set(step, remark);
-            if let Some(made) = made {
+            let scalar = self.scalar.at(step);
+            let known = last.take().filter(|(known, factor, _)| {
+                Arc::ptr_eq(known, &histogram) && factor.to_bits() == scalar.to_bits()
+            });
+            let made = match known {
+                Some((_, _, made)) => made,
+                None => {
+                    let (vector, number) = (Sample::Histogram(&histogram), Sample::Float(scalar));
+                    let (lhs, rhs) =
+                        if self.vector_left { (vector, number) } else { (number, vector) };
+                    let made = pair::combine((self.op, self.combine), lhs, rhs);
+                    if let Some(Made::Histogram(histogram)) = &made.0 {
+                        self.account.add(histogram)?;
+                    }
+                    made
+                }
+            };
+            self.last.set(step, made.1);
+            if let Some(made) = made.0.clone() {
                 made.put(step, row);
             }
+            last = Some((histogram, scalar, made));
         }
+        Ok(())
     }
 }
 

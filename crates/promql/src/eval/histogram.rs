@@ -8,16 +8,21 @@ use model::{FloatHistogram, Labels, Reservation};
 
 use crate::ast::{Expr, Span};
 use crate::buckets::{self, Bucket, ForcedMonotonicity};
+use crate::cancel::Pace;
 use crate::error::Error;
+use crate::eval::account::work_of;
 use crate::eval::merge::{joined, without_names};
 use crate::eval::scalar::Scalars;
-use crate::eval::{Blocking, Context, Evaluator, Held, Rows, Stream};
+use crate::eval::{Blocking, Context, Evaluator, Held, ROW_BYTES, Rows, Stream};
 use crate::general::open_metrics;
 use crate::native::{self, NanRemark};
 use crate::row::{Grid, Row};
 
 /// The label that holds the upper bound of a bucket.
 const BUCKET: &str = "le";
+
+/// What reads all histograms of a vector and has the native ones answer.
+type Reading = dyn FnOnce(&Context, &[Question]) -> Result<Histograms, Error> + Send;
 
 /// What is asked of every histogram.
 enum Question {
@@ -52,13 +57,14 @@ impl<'a> Evaluator<'a> {
         vector: &'a Expr,
         grid: Grid,
     ) -> Result<Stream, Error> {
-        let question = Question::Quantile(self.checked_quantiles(q, grid)?);
+        let questions = [Question::Quantile(self.checked_quantiles(q, grid)?)];
         let (input, distinct) = self.histograms(vector, grid)?;
         let context = Arc::clone(self.context);
         let rows = Blocking::new(move || {
-            let histograms = input(&context)?;
+            let histograms = input(&context, &questions)?;
             let mut answers = Answers::new(&histograms, grid);
-            answers.ask(&context, &histograms, &question, |_, labels| labels.clone())?;
+            let asked = (0, &questions[0]);
+            answers.ask(&context, &histograms, asked, |_, labels| labels.clone())?;
             Ok(Held::charged(answers.rows, histograms.reservation))
         });
         without_names(self.context, Stream::new(rows, distinct))
@@ -71,13 +77,14 @@ impl<'a> Evaluator<'a> {
         grid: Grid,
     ) -> Result<Stream, Error> {
         let (lower, upper) = (self.scalar(lower, grid)?, self.scalar(upper, grid)?);
-        let question = Question::Fraction { lower, upper };
+        let questions = [Question::Fraction { lower, upper }];
         let (input, distinct) = self.histograms(vector, grid)?;
         let context = Arc::clone(self.context);
         let rows = Blocking::new(move || {
-            let histograms = input(&context)?;
+            let histograms = input(&context, &questions)?;
             let mut answers = Answers::new(&histograms, grid);
-            answers.ask(&context, &histograms, &question, |_, labels| labels.clone())?;
+            let asked = (0, &questions[0]);
+            answers.ask(&context, &histograms, asked, |_, labels| labels.clone())?;
             Ok(Held::charged(answers.rows, histograms.reservation))
         });
         without_names(self.context, Stream::new(rows, distinct))
@@ -101,11 +108,11 @@ impl<'a> Evaluator<'a> {
         let (input, _) = self.histograms(vector, grid)?;
         let context = Arc::clone(self.context);
         let rows = Blocking::new(move || {
-            let mut histograms = input(&context)?;
+            let mut histograms = input(&context, &questions)?;
             let mut rows = Vec::new();
-            for question in &questions {
+            for (asked, question) in questions.iter().enumerate() {
                 let mut answers = Answers::new(&histograms, grid);
-                answers.ask(&context, &histograms, question, |step, labels| {
+                answers.ask(&context, &histograms, (asked, question), |step, labels| {
                     let Question::Quantile(q) = question else { return labels.clone() };
                     labels.to_builder().set(&label, &open_metrics(q.at(step))).build()
                 })?;
@@ -128,16 +135,14 @@ impl<'a> Evaluator<'a> {
     }
 
     /// What reads all histograms of a vector, and whether they differ in more than their names.
-    #[expect(clippy::type_complexity, reason = "a closure that two callers hand on at once")]
-    fn histograms(
-        &self,
-        vector: &'a Expr,
-        grid: Grid,
-    ) -> Result<(Box<dyn FnOnce(&Context) -> Result<Histograms, Error> + Send>, bool), Error> {
+    fn histograms(&self, vector: &'a Expr, grid: Grid) -> Result<(Box<Reading>, bool), Error> {
         let input = self.vector(vector, grid)?;
         let distinct = input.distinct_without_name;
         let span = vector.span();
-        Ok((Box::new(move |context| Histograms::read(context, input.rows, span)), distinct))
+        let read = move |context: &Context, questions: &[Question]| {
+            Histograms::read(context, input.rows, (span, questions))
+        };
+        Ok((Box::new(read), distinct))
     }
 
     /// A function that takes one number from every native histogram; floats go.
@@ -175,6 +180,9 @@ impl Rows for OfNative {
 }
 
 /// Histograms by their labels, classic ones without `le`.
+///
+/// Native histograms are large and have answered by the time that they are here; whether their
+/// answers count is known once all buckets of classic ones are.
 struct Histograms {
     series: Vec<Histogram>,
     span: Span,
@@ -184,7 +192,15 @@ struct Histograms {
 struct Histogram {
     labels: Labels,
     buckets: Vec<(f64, Row)>,
-    native: Vec<(usize, Arc<FloatHistogram>)>,
+    /// What the native histograms answered to each question, in order of the steps.
+    native: Vec<Vec<NativeAnswer>>,
+}
+
+/// What a native histogram answered at a step.
+struct NativeAnswer {
+    step: usize,
+    value: f64,
+    remark: Option<NanRemark>,
 }
 
 impl Histogram {
@@ -197,18 +213,23 @@ impl Histogram {
 }
 
 impl Histograms {
-    fn read(context: &Context, mut input: Box<dyn Rows>, span: Span) -> Result<Histograms, Error> {
+    fn read(
+        context: &Context,
+        mut input: Box<dyn Rows>,
+        (span, questions): (Span, &[Question]),
+    ) -> Result<Histograms, Error> {
+        let mut pace = context.pace();
         let mut read = Histograms { series: Vec::new(), span, reservation: context.reservation()? };
         // The metric name counts here, unlike in groups and joins.
         let mut places: HashMap<Labels, usize> = HashMap::new();
         let mut row = Row::default();
         while input.next(&mut row)? {
             context.cancel.check()?;
-            // Twice: the result has a row as long.
-            read.reservation.grow(2 * row.size_bytes() + ENTRY_BYTES)?;
+            let steps = row.values.len();
             if !row.histograms.is_empty() {
-                let native = std::mem::take(&mut row.histograms);
-                read.place(&mut places, row.labels.clone()).native = native;
+                let native = read.native_answers(&row, questions, &mut pace)?;
+                row.histograms = Vec::new();
+                read.place(&mut places, row.labels.clone(), steps)?.native = native;
             }
             if row.present.is_empty() {
                 continue;
@@ -219,17 +240,53 @@ impl Histograms {
                 continue;
             };
             let labels = row.labels.without(|name| name == BUCKET);
-            read.place(&mut places, labels).buckets.push((upper, std::mem::take(&mut row)));
+            read.reservation.grow(row.size_bytes())?;
+            let histogram = read.place(&mut places, labels, steps)?;
+            histogram.buckets.push((upper, std::mem::take(&mut row)));
         }
         Ok(read)
     }
 
-    fn place(&mut self, places: &mut HashMap<Labels, usize>, labels: Labels) -> &mut Histogram {
-        let place = *places.entry(labels.clone()).or_insert_with(|| {
-            self.series.push(Histogram { labels, buckets: Vec::new(), native: Vec::new() });
-            self.series.len() - 1
-        });
-        &mut self.series[place]
+    /// Asks the native histograms of a row.
+    fn native_answers(
+        &mut self,
+        row: &Row,
+        questions: &[Question],
+        pace: &mut Pace,
+    ) -> Result<Vec<Vec<NativeAnswer>>, Error> {
+        let answers = questions.len().saturating_mul(row.histograms.len());
+        self.reservation.grow(answers.saturating_mul(size_of::<NativeAnswer>()))?;
+        let mut all = Vec::with_capacity(questions.len());
+        for question in questions {
+            let mut answers = Vec::with_capacity(row.histograms.len());
+            for (step, histogram) in &row.histograms {
+                pace.spend(work_of(histogram))?;
+                let (value, remark) = question.native(*step, histogram);
+                answers.push(NativeAnswer { step: *step, value, remark });
+            }
+            all.push(answers);
+        }
+        Ok(all)
+    }
+
+    /// The histogram of these labels, charged with the row that will come of it.
+    fn place(
+        &mut self,
+        places: &mut HashMap<Labels, usize>,
+        labels: Labels,
+        steps: usize,
+    ) -> Result<&mut Histogram, Error> {
+        let place = match places.get(&labels) {
+            Some(place) => *place,
+            None => {
+                let row = size_of::<Row>() + steps.saturating_mul(ROW_BYTES);
+                self.reservation.grow(row + labels.size_bytes() + ENTRY_BYTES)?;
+                places.insert(labels.clone(), self.series.len());
+                self.series.push(Histogram { labels, buckets: Vec::new(), native: Vec::new() });
+                self.series.len() - 1
+            }
+        };
+        Ok(&mut self.series[place])
     }
 }
 
@@ -258,16 +315,17 @@ impl Answers {
         &mut self,
         context: &Context,
         histograms: &Histograms,
-        question: &Question,
+        (asked, question): (usize, &Question),
         labels: impl Fn(usize, &Labels) -> Labels,
     ) -> Result<(), Error> {
         let mut buckets = Vec::new();
         for series in &histograms.series {
             let first = self.rows.len();
-            let mut native = series.native.iter().peekable();
+            let native = series.native.get(asked).map(Vec::as_slice).unwrap_or_default();
+            let mut native = native.iter().peekable();
             for step in 0..self.steps {
                 series.buckets_at(step, &mut buckets);
-                let native = native.next_if(|(at, _)| *at == step).map(|(_, it)| it);
+                let native = native.next_if(|it| it.step == step);
                 if buckets.is_empty() && native.is_none() {
                     continue;
                 }
@@ -294,7 +352,7 @@ impl Answers {
         &self,
         context: &Context,
         question: &Question,
-        (native, buckets): (Option<&Arc<FloatHistogram>>, &mut Vec<Bucket>),
+        (native, buckets): (Option<&NativeAnswer>, &mut Vec<Bucket>),
         (step, series, span): (usize, &Histogram, Span),
     ) -> Option<f64> {
         let (notes, name) = (&context.notes, shown_name(context, &series.labels));
@@ -310,8 +368,7 @@ impl Answers {
             notes.classic_and_native(name, span);
             return None;
         }
-        let (value, remark) = question.native(step, native);
-        let text = remark.map(|remark| match remark {
+        let text = native.remark.map(|remark| match remark {
             NanRemark::NanQuantile => ("histogram_quantile", "result is NaN"),
             NanRemark::SkewedQuantile => ("histogram_quantile", "result is skewed higher"),
             NanRemark::ExcludedFromFractions => {
@@ -321,7 +378,7 @@ impl Answers {
         if let Some(text) = text {
             notes.nan_observations(text, name, span);
         }
-        Some(value)
+        Some(native.value)
     }
 }
 

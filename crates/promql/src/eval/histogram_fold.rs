@@ -36,6 +36,8 @@ struct Folded {
 pub(crate) struct FoldRemarks {
     pub(crate) mixed_buckets: bool,
     pub(crate) bounds_reconciled: bool,
+    /// How much the fold takes more than before.
+    pub(crate) grown_bytes: usize,
 }
 
 impl HistogramFold {
@@ -59,19 +61,25 @@ impl HistogramFold {
         let Some(folded) = self.steps.get_mut(&step) else {
             let mean = (!had_float).then(|| HistogramMean::new(histogram.clone(), is_mean));
             let folded = Folded { mean, has_float: had_float, incompatible: false };
+            let grown_bytes =
+                STEP_BYTES + folded.mean.as_ref().map_or(0, HistogramMean::heap_bytes);
             self.steps.insert(step, folded);
-            return FoldRemarks::default();
+            return FoldRemarks { grown_bytes, ..FoldRemarks::default() };
         };
         let (false, Some(mean)) = (folded.incompatible, &mut folded.mean) else {
             return FoldRemarks::default();
         };
+        let known_bytes = mean.heap_bytes();
+        let mut remarks = FoldRemarks::default();
         match mean.add(histogram) {
-            Ok(bounds_reconciled) => FoldRemarks { bounds_reconciled, mixed_buckets: false },
+            Ok(bounds_reconciled) => remarks.bounds_reconciled = bounds_reconciled,
             Err(_) => {
                 folded.incompatible = true;
-                FoldRemarks { mixed_buckets: true, bounds_reconciled: false }
+                remarks.mixed_buckets = true;
             }
         }
+        remarks.grown_bytes = mean.heap_bytes().saturating_sub(known_bytes);
+        remarks
     }
 
     /// What came of every step that has histograms, in order; true beside those whose hints
@@ -95,12 +103,11 @@ impl HistogramFold {
         });
         finished.collect()
     }
-
-    /// Steps that hold histograms.
-    pub(crate) fn len(&self) -> usize {
-        self.steps.len()
-    }
 }
+
+/// Bytes of a step in the table of a fold, half of which may be empty, and in the row that comes of
+/// it.
+const STEP_BYTES: usize = 2 * size_of::<(usize, Folded)>() + size_of::<FloatHistogram>();
 
 /// A running sum of histograms, or their mean: summed until the sum would overflow, and computed
 /// incrementally from there.
@@ -127,6 +134,11 @@ impl HistogramMean {
         };
         mean.see(hint);
         mean
+    }
+
+    /// Bytes of the sum and of what rounding took from it, which has as many buckets.
+    fn heap_bytes(&self) -> usize {
+        2 * self.sum.rough().heap_bytes()
     }
 
     fn see(&mut self, hint: CounterResetHint) {

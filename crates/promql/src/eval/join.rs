@@ -12,6 +12,7 @@ use model::{Labels, Reservation};
 
 use crate::ast::{Binary, BinaryOp, Cardinality, Span, VectorMatching};
 use crate::error::Error;
+use crate::eval::account::HistogramAccount;
 use crate::eval::binary::Combine;
 use crate::eval::keys::{KeyTable, Subset};
 use crate::eval::merge::{is_metadata, joined};
@@ -53,7 +54,7 @@ impl<'a> Evaluator<'a> {
             one: Some(one.rows),
             many: many.rows,
             side: OneSide::new(self.context, subset)?,
-            pairing: Pairing::new(binary, matching, (combine, many_left)),
+            pairing: Pairing::new(self.context, binary, matching, (combine, many_left))?,
             matched: (!single).then(|| Matched::new(self.context)).transpose()?,
             any_many: Presence::none(grid.steps),
             many_row: Row::default(),
@@ -83,15 +84,17 @@ struct Pairing {
     fill_one: Option<f64>,
     span: Span,
     last: LastRemarks,
+    account: HistogramAccount,
 }
 
 impl Pairing {
     fn new(
+        context: &Context,
         binary: &Binary,
         matching: &VectorMatching,
         (combine, many_left): (Combine, bool),
-    ) -> Pairing {
-        Pairing {
+    ) -> Result<Pairing, Error> {
+        Ok(Pairing {
             op: binary.op,
             combine,
             many_left,
@@ -103,7 +106,8 @@ impl Pairing {
             matching: matching.clone(),
             span: binary.span,
             last: LastRemarks::default(),
-        }
+            account: HistogramAccount::new(context)?,
+        })
     }
 
     /// The labels of what comes of two series.
@@ -129,7 +133,7 @@ impl Pairing {
     }
 
     /// Puts the values of both into `row` where both have one.
-    fn combine(&mut self, many: &Row, one: &Row, row: &mut Row) {
+    fn combine(&mut self, many: &Row, one: &Row, row: &mut Row) -> Result<(), Error> {
         if !many.histograms.is_empty() || !one.histograms.is_empty() {
             return self.combine_any(many, one, row);
         }
@@ -146,38 +150,56 @@ impl Pairing {
                 row.put(step, value);
             }
         }
+        Ok(())
     }
 
-    fn combine_any(&mut self, many: &Row, one: &Row, row: &mut Row) {
+    fn combine_any(&mut self, many: &Row, one: &Row, row: &mut Row) -> Result<(), Error> {
         for step in many.filled().iter() {
             if let (Some(many), Some(one)) = (many.at(step), one.at(step)) {
-                self.combine_at(step, many, one, row);
+                self.combine_at(step, (many, one), row)?;
             }
         }
         row.histograms.sort_by_key(|(step, _)| *step);
+        Ok(())
     }
 
-    fn combine_at(&mut self, step: usize, many: Sample<'_>, one: Sample<'_>, row: &mut Row) {
+    fn combine_at(
+        &mut self,
+        step: usize,
+        (many, one): (Sample<'_>, Sample<'_>),
+        row: &mut Row,
+    ) -> Result<(), Error> {
         let (lhs, rhs) = if self.many_left { (many, one) } else { (one, many) };
         let (made, remark) = pair::combine((self.op, self.combine), lhs, rhs);
         self.last.set(step, remark);
         match made {
             Some(Made::Float(value)) => row.put(step, value),
-            Some(Made::Histogram(histogram)) => row.histograms.push((step, histogram)),
+            Some(Made::Histogram(histogram)) => {
+                self.account.add(&histogram)?;
+                row.histograms.push((step, histogram));
+            }
             None => {}
         }
+        Ok(())
     }
 
     /// Puts what comes of `known` and the fill of the other side into `row`, at `steps`.
-    fn fill(&mut self, known: &Row, fill: Fill, steps: &Presence, row: &mut Row) {
+    fn fill(
+        &mut self,
+        known: &Row,
+        fill: Fill,
+        steps: &Presence,
+        row: &mut Row,
+    ) -> Result<(), Error> {
         for step in steps.iter() {
             let Some(known) = known.at(step) else { continue };
             match fill {
-                Fill::One(value) => self.combine_at(step, known, Sample::Float(value), row),
-                Fill::Many(value) => self.combine_at(step, Sample::Float(value), known, row),
+                Fill::One(value) => self.combine_at(step, (known, Sample::Float(value)), row)?,
+                Fill::Many(value) => self.combine_at(step, (Sample::Float(value), known), row)?,
             }
         }
         row.histograms.sort_by_key(|(step, _)| *step);
+        Ok(())
     }
 }
 
@@ -385,6 +407,7 @@ struct Unmatched {
 impl Join {
     /// Makes the results of one series of the many side.
     fn meet(&mut self) -> Result<(), Error> {
+        self.pairing.account.begin_row();
         let many = std::mem::take(&mut self.many_row);
         let filled = many.filled();
         let id = self.side.keys.find(&many.labels);
@@ -392,6 +415,7 @@ impl Join {
         let rows = id.map_or(0, |id| self.side.rows[id].len());
         for at in 0..rows {
             let Some(id) = id else { break };
+            self.context.cancel.check()?;
             let one = &self.side.rows[id][at];
             let one_filled = one.filled();
             if filled.first_common(&one_filled).is_none() {
@@ -413,7 +437,7 @@ impl Join {
             }
             // Partners of different steps whose results have the same labels make one row.
             let place = Join::place(&mut self.ready, labels, many.values.len());
-            self.pairing.combine(&many, &self.side.rows[id][at], &mut self.ready[place]);
+            self.pairing.combine(&many, &self.side.rows[id][at], &mut self.ready[place])?;
         }
         if let (Some(missing), Some(value)) = (missing, self.pairing.fill_one)
             && !missing.is_empty()
@@ -439,8 +463,7 @@ impl Join {
             matched.add(id, of_group, missing)?;
         }
         let place = Join::place(&mut self.ready, labels, many.values.len());
-        self.pairing.fill(many, Fill::One(value), missing, &mut self.ready[place]);
-        Ok(())
+        self.pairing.fill(many, Fill::One(value), missing, &mut self.ready[place])
     }
 
     /// Makes results of the series of one key of the one side at steps where the many side has
@@ -452,6 +475,7 @@ impl Join {
             return Ok(false);
         }
         self.unmatched.next += 1;
+        self.pairing.account.begin_row();
         for at in 0..self.side.rows[id].len() {
             let one = &self.side.rows[id][at];
             let mut steps = one.filled().into_owned();
@@ -467,7 +491,7 @@ impl Join {
             let len = one.values.len();
             let place = Join::place(&mut self.ready, labels, len);
             let (pairing, one) = (&mut self.pairing, &self.side.rows[id][at]);
-            pairing.fill(one, Fill::Many(value), &steps, &mut self.ready[place]);
+            pairing.fill(one, Fill::Many(value), &steps, &mut self.ready[place])?;
         }
         self.side.check(&self.any_many, self.pairing.many_left)?;
         self.finish_ready();

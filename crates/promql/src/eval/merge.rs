@@ -133,6 +133,7 @@ impl Joined {
                 return Err(Error::execution(SAME_LABELSET));
             }
             if let Some(place) = places.get(&row.labels) {
+                reservation.grow(row.histogram_bytes())?;
                 join(&mut rows[*place], &row)?;
             } else {
                 reservation.grow(row.size_bytes() + ENTRY_BYTES)?;

@@ -60,12 +60,15 @@ impl Made {
     }
 }
 
-/// What an operator makes of two samples, if anything, and what is to be said about it.
+/// What came of two samples, if anything, and what is to be said about it.
+pub(crate) type Combined = (Option<Made>, Option<Remark>);
+
+/// Makes what an operator makes of two samples.
 pub(crate) fn combine(
     (op, combine): (BinaryOp, Combine),
     lhs: Sample<'_>,
     rhs: Sample<'_>,
-) -> (Option<Made>, Option<Remark>) {
+) -> Combined {
     let kind = |sample| match sample {
         Sample::Float(_) => "float",
         Sample::Histogram(_) => "histogram",
@@ -121,7 +124,7 @@ fn trimmed(histogram: &FloatHistogram, value: f64, keep: Keep) -> Made {
 fn sum(
     lhs: &FloatHistogram,
     join: impl Fn(&mut FloatHistogram) -> Result<Joined, model::histogram::Error>,
-) -> (Option<Made>, Option<Remark>) {
+) -> Combined {
     let mut sum = lhs.clone();
     match join(&mut sum) {
         Err(_) => (None, Some(Remark::Buckets)),

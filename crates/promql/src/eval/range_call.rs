@@ -89,7 +89,7 @@ impl<'a> Evaluator<'a> {
                     // Resets between the samples of a subquery are found by their buckets alone.
                     let stream = self.with_buckets().vector(&subquery.expr, inner)?;
                     let one_name = stream.distinct_without_name;
-                    let series = Box::new(Computed::new(stream.rows, inner));
+                    let series = Box::new(Computed::new(self.context, stream.rows, inner)?);
                     return Ok(Source { series, windows, one_name });
                 }
                 _ => {}
@@ -127,13 +127,14 @@ struct Plan {
 
 impl Kernel for Plan {
     fn evaluate(&self, work: &mut Work, pace: &mut Pace) -> Result<(), Error> {
-        let Work { labels, columns, row, .. } = work;
+        let Work { labels, columns, row, account, .. } = work;
         row.reset(labels.clone(), self.windows.grid.steps);
+        account.begin_row();
         drop_stale(columns);
         let (function, windows) = (self.function, &self.windows);
         let use_starts = self.context.options.use_start_timestamps && function.wants_starts();
         let remarks = if windows.beside != Beside::Nothing {
-            extended::evaluate(function, windows, (columns, use_starts), row, pace)?
+            extended::evaluate(function, windows, (columns, use_starts), (row, account), pace)?
         } else {
             let mut overlaps = 0;
             if use_starts && !columns.start_timestamps_ms.is_empty() {
@@ -145,8 +146,8 @@ impl Kernel for Plan {
             if columns.histograms.is_empty() && overlaps == 0 {
                 return Ok(());
             }
-            let mut remarks =
-                window::evaluate(function, windows, (columns, use_starts), row, pace)?;
+            let columns = (&*columns, use_starts);
+            let mut remarks = window::evaluate(function, windows, columns, (row, account), pace)?;
             remarks.start_overlaps += overlaps;
             remarks
         };

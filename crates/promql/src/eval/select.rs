@@ -104,11 +104,12 @@ struct LookUp {
 
 impl Kernel for LookUp {
     fn evaluate(&self, work: &mut Work, pace: &mut Pace) -> Result<(), Error> {
-        let Work { labels, columns, row, .. } = work;
+        let Work { labels, columns, row, account, .. } = work;
         row.reset(labels.clone(), self.windows.grid.steps);
+        account.begin_row();
         if self.windows.beside == Beside::Smoothed && self.take == Take::Value {
             drop_stale(columns);
-            let remarks = smooth(&self.windows, columns, row, pace)?;
+            let remarks = smooth(&self.windows, columns, (row, account), pace)?;
             remarks.leave(&self.context.notes, labels.metric_name(), self.span);
             return Ok(());
         }

@@ -6,6 +6,7 @@ use model::histogram::CounterResetHint;
 use model::{Columns, FloatHistogram, Labels};
 
 use crate::error::Error;
+use crate::eval::account::HistogramAccount;
 use crate::eval::{Context, Rows};
 use crate::row::{Grid, Row};
 use crate::storage::SeriesStream;
@@ -82,11 +83,17 @@ pub(crate) struct Computed {
     rows: Box<dyn Rows>,
     grid: Grid,
     row: Row,
+    account: HistogramAccount,
 }
 
 impl Computed {
-    pub(crate) fn new(rows: Box<dyn Rows>, grid: Grid) -> Computed {
-        Computed { rows, grid, row: Row::default() }
+    pub(crate) fn new(
+        context: &Context,
+        rows: Box<dyn Rows>,
+        grid: Grid,
+    ) -> Result<Computed, Error> {
+        let account = HistogramAccount::new(context)?;
+        Ok(Computed { rows, grid, row: Row::default(), account })
     }
 }
 
@@ -103,7 +110,11 @@ impl Series for Computed {
         for (step, value) in self.row.iter() {
             columns.push_float(self.grid.time_ms(step), value);
         }
+        self.account.begin_row();
         for (step, histogram) in self.row.histograms.drain(..) {
+            if Arc::strong_count(&histogram) > 1 {
+                self.account.add(&histogram)?;
+            }
             columns.histogram_timestamps_ms.push(self.grid.time_ms(step));
             let mut histogram = Arc::unwrap_or_clone(histogram);
             // The samples between those that a subquery sees are not known: what the hints say of

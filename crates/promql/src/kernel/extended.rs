@@ -10,6 +10,7 @@ use model::{Columns, FloatHistogram};
 
 use crate::cancel::Pace;
 use crate::error::Error;
+use crate::eval::account::{HistogramAccount, work_of};
 use crate::kernel::instant::float;
 use crate::kernel::over_time::count;
 use crate::kernel::rate::duration_seconds;
@@ -31,7 +32,7 @@ pub(crate) fn evaluate(
     function: RangeFunction,
     windows: &Windows,
     (columns, use_starts): (&Columns, bool),
-    row: &mut Row,
+    (row, account): (&mut Row, &mut HistogramAccount),
     pace: &mut Pace,
 ) -> Result<Remarks, Error> {
     let mut remarks = Remarks::default();
@@ -42,7 +43,8 @@ pub(crate) fn evaluate(
             (start_ms.saturating_sub(before_ms), end_ms.saturating_add(after_ms));
         let floats = between(&columns.timestamps_ms, from_ms, to_ms);
         let histograms = between(&columns.histogram_timestamps_ms, from_ms, to_ms);
-        pace.spend(1 + floats.len() + histograms.len())?;
+        let work: usize = columns.histograms[histograms.clone()].iter().map(work_of).sum();
+        pace.spend(1 + floats.len() + work)?;
         if floats.is_empty() && histograms.is_empty() {
             continue;
         }
@@ -90,6 +92,7 @@ pub(crate) fn evaluate(
             }
             gain.counter_reset_hint = CounterResetHint::Gauge;
             gain.compact(0);
+            account.add(&gain)?;
             row.put_histogram(step, Arc::new(gain));
         }
     }
@@ -348,7 +351,7 @@ fn subtract(
 pub(crate) fn smooth(
     windows: &Windows,
     columns: &Columns,
-    row: &mut Row,
+    (row, account): (&mut Row, &mut HistogramAccount),
     pace: &mut Pace,
 ) -> Result<Remarks, Error> {
     let mut remarks = Remarks::default();
@@ -377,6 +380,7 @@ pub(crate) fn smooth(
             let next = histograms.start + within.partition_point(|it| *it < at_ms);
             let end = (histograms.start, histograms.end);
             if let Some(smooth) = smooth_histogram(columns, (next, end), at_ms, &mut remarks) {
+                account.add(&smooth)?;
                 row.put_histogram(step, Arc::new(smooth));
             }
         }

@@ -12,6 +12,7 @@ use crate::annotations::Notes;
 use crate::ast::Span;
 use crate::cancel::Pace;
 use crate::error::Error;
+use crate::eval::account::{HistogramAccount, work_of};
 use crate::eval::histogram_fold::HistogramMean;
 use crate::kernel::instant::seconds;
 use crate::kernel::over_time::count;
@@ -93,12 +94,21 @@ pub(crate) fn evaluate(
     function: RangeFunction,
     windows: &Windows,
     (columns, use_starts): (&Columns, bool),
-    row: &mut Row,
+    (row, account): (&mut Row, &mut HistogramAccount),
     pace: &mut Pace,
 ) -> Result<Remarks, Error> {
     let mut remarks = Remarks::default();
     let starts: &[i64] = if use_starts { &columns.histogram_start_timestamps_ms } else { &[] };
+    let mut inner = pace.clone();
+    let mut failed = Ok(());
     windows.recompute(&columns.histogram_timestamps_ms, pace, |step, within| {
+        if failed.is_err() {
+            return;
+        }
+        if looks_at_buckets(function) {
+            let work = columns.histograms[within.clone()].iter().map(work_of).sum();
+            failed = inner.spend(work);
+        }
         let end_ms = windows.end_ms(step);
         let start_ms = windows.start_ms(step);
         let floats = between(&columns.timestamps_ms, start_ms, end_ms);
@@ -115,10 +125,30 @@ pub(crate) fn evaluate(
             Outcome::AsFloats => {}
             Outcome::Nothing => row.present.unset(step),
             Outcome::Float(value) => row.put(step, value),
-            Outcome::Histogram(histogram) => row.put_histogram(step, Arc::new(histogram)),
+            Outcome::Histogram(histogram) => {
+                if failed.is_ok() {
+                    failed = account.add(&histogram);
+                }
+                row.put_histogram(step, Arc::new(histogram));
+            }
         }
     })?;
+    failed?;
     Ok(remarks)
+}
+
+/// Whether a function looks at all histograms of a window and not just at their times and ends.
+fn looks_at_buckets(function: RangeFunction) -> bool {
+    matches!(
+        function,
+        RangeFunction::Rate
+            | RangeFunction::Increase
+            | RangeFunction::Delta
+            | RangeFunction::Sum
+            | RangeFunction::Avg
+            | RangeFunction::Changes
+            | RangeFunction::Resets
+    )
 }
 
 /// Positions of the times after `start_ms` up to `end_ms`.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use model::{Budget, Columns, Labels, Matcher, TimeRange};
+use model::histogram::Span as HistogramSpan;
+use model::{Budget, Columns, FloatHistogram, Labels, Matcher, TimeRange};
 use promql::parser::{Options as Syntax, parse};
 use promql::storage::{SelectHints, SeriesStream, Storage, StorageError};
 use promql::{Answer, Cancel, Engine, Error, Options, QueryResult, Session, SingleThread};
@@ -275,4 +276,84 @@ fn an_aggregation_forgets_its_input() {
     session.budget = Budget::unlimited().child("query", 1 << 20);
     hour(&Engine::default(), "topk(1, m_total * (time() % 7))", &session).unwrap();
     assert_eq!(session.budget.used_bytes(), 0);
+}
+
+/// Few histograms of many buckets, a minute apart.
+fn few_large_histograms() -> Memory {
+    let mut columns = Columns::default();
+    for at in 0..8_u32 {
+        columns.histogram_timestamps_ms.push(i64::from(at) * 60_000);
+        columns.histograms.push(FloatHistogram {
+            schema: 8,
+            count: f64::from(at) * 10_000.0,
+            sum: f64::from(at),
+            positive_spans: vec![HistogramSpan { offset: 0, length: 10_000 }],
+            positive_buckets: vec![f64::from(at); 10_000],
+            ..FloatHistogram::default()
+        });
+    }
+    Memory::new(vec![(Labels::from_sorted([("__name__", "h_total")]), columns)])
+}
+
+#[test]
+fn histograms_are_charged_as_they_are_made_whatever_was_read() {
+    // 0.7 MB of samples, and a histogram of 80 kB at each of 541 steps: 43 MB.
+    let mut session = session(few_large_histograms());
+    for query in [
+        "rate(h_total[4m])",
+        "h_total * time()",
+        "h_total + (h_total * time())",
+        "sum(h_total)",
+        "avg by (a) (h_total or h_total)",
+        "last_over_time(h_total[5m])",
+        "sum_over_time(h_total[8m])",
+        "histogram_quantile(0.5, rate(h_total[4m]) * 2)",
+        "present_over_time((h_total @ 0)[9m:1s])",
+    ] {
+        session.budget = Budget::unlimited().child("query", 12 << 20);
+        let expr = parse(query, &Syntax::stable()).unwrap();
+        let answer = Engine::default().range(&expr, TimeRange::new(0, 540_000), 1000, &session);
+        assert!(matches!(answer, Err(Error::Budget(_))), "{query}");
+        assert_eq!(session.budget.used_bytes(), 0, "{query}");
+    }
+}
+
+#[test]
+fn steps_that_share_a_histogram_are_charged_for_it_once() {
+    let mut session = session(few_large_histograms());
+    for query in ["h_total", "h_total * 2", "-h_total", "histogram_count(h_total * 2)"] {
+        session.budget = Budget::unlimited().child("query", 6 << 20);
+        let expr = parse(query, &Syntax::stable()).unwrap();
+        let range = TimeRange::new(0, 540_000);
+        let answer = Engine::default().range(&expr, range, 1000, &session).unwrap();
+        drop(answer);
+        assert_eq!(session.budget.used_bytes(), 0, "{query}");
+    }
+}
+
+#[test]
+fn native_histograms_answer_as_they_pass() {
+    let series = (0..64).map(|number| {
+        let mut columns = Columns::default();
+        columns.histogram_timestamps_ms.push(0);
+        columns.histograms.push(FloatHistogram {
+            schema: 8,
+            count: 10_000.0,
+            positive_spans: vec![HistogramSpan { offset: 0, length: 10_000 }],
+            positive_buckets: vec![1.0; 10_000],
+            ..FloatHistogram::default()
+        });
+        let number = format!("{number:02}");
+        (Labels::from_sorted([("__name__", "h"), ("n", &*number)]), columns)
+    });
+    let mut session = session(Memory::new(series.collect()));
+    // All of them would be 5 MB.
+    session.budget = Budget::unlimited().child("query", 1 << 20);
+    for query in ["histogram_quantile(0.9, h)", "histogram_fraction(0, 1, h)"] {
+        let expr = parse(query, &Syntax::stable()).unwrap();
+        let answer = Engine::default().range(&expr, TimeRange::new(0, 10_000), 1000, &session);
+        let QueryResult::Matrix(matrix) = answer.unwrap().result else { panic!("not a matrix") };
+        assert_eq!(matrix.len(), 64, "{query}");
+        assert_eq!(matrix[0].points().count(), 11, "{query}");
+    }
 }
