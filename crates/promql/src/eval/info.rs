@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use model::time::METRIC_NAME;
-use model::{Columns, Labels, MatchOp, Matcher};
+use model::{Columns, Labels, MatchOp, Matcher, Reservation};
 
 use crate::ast::{At, Expr, LabelMatcher, VectorSelector};
 use crate::error::Error;
 use crate::eval::merge::{SAME_LABELSET, joined};
 use crate::eval::source::{Series as _, Stored};
-use crate::eval::{Blocking, Context, Evaluator, Held, Stream, collect, duration_ms};
+use crate::eval::{Blocking, Collected, Context, Evaluator, Held, Stream, collect, duration_ms};
 use crate::kernel::Windows;
 use crate::kernel::instant::{Take, look_up};
-use crate::row::{Grid, Row};
+use crate::row::{Grid, Row, Sample};
 use crate::storage::SelectHints;
 
 /// The labels that say which info series belongs to a series.
@@ -49,18 +49,14 @@ impl<'a> Evaluator<'a> {
         let context = Arc::clone(self.context);
         let rows = Blocking::new(move || {
             let base = collect(&context, base.rows)?;
-            let mut reservation = base.reservation;
-            let infos = wanted.read(&context, &base.rows)?;
-            let bytes: usize = infos.iter().map(Row::size_bytes).sum();
-            reservation.grow(bytes)?;
-            let mut enriched = Enriched { rows: Vec::new(), places: HashMap::new() };
-            let by_key = by_key(&infos);
+            let mut infos = wanted.read(&context, &base.rows)?;
+            let by_key = by_key(&infos.rows, &mut infos.reservation)?;
+            let mut enriched = Enriched::new(&context)?;
             for row in &base.rows {
                 context.cancel.check()?;
                 wanted.enrich(row, &by_key, &mut enriched)?;
             }
-            reservation.grow(enriched.rows.iter().map(Row::size_bytes).sum())?;
-            Ok(Held::charged(enriched.rows, reservation))
+            Ok(Held::charged(enriched.rows, enriched.reservation))
         });
         joined(self.context, Stream::new(rows, false))
     }
@@ -133,8 +129,9 @@ struct Wanted {
     windows: Windows,
 }
 
-/// Info series of a metric and of values of the identifying labels.
-type ByKey<'a> = HashMap<Labels, Vec<&'a Row>>;
+/// Info series by the values of the identifying labels; those of one metric stand together. All
+/// are in the order in which they were read.
+type ByKey<'a> = HashMap<Labels, Vec<Vec<&'a Row>>>;
 
 impl Wanted {
     /// Whether a series is an info series itself, which stays as it is.
@@ -143,7 +140,7 @@ impl Wanted {
     }
 
     /// The info series of `rows`; their values are the times of their samples in ms.
-    fn read(&self, context: &Arc<Context>, rows: &[Row]) -> Result<Vec<Row>, Error> {
+    fn read(&self, context: &Arc<Context>, rows: &[Row]) -> Result<Collected, Error> {
         let mut matchers = Vec::new();
         for name in IDENTIFYING {
             let plain = rows.iter().filter(|row| !self.is_info(&row.labels));
@@ -156,8 +153,9 @@ impl Wanted {
             let matcher = Matcher::new(MatchOp::Regex, name, &values.join("|"));
             matchers.push(matcher.map_err(|error| Error::execution(error.to_string()))?);
         }
+        let mut reservation = context.reservation()?;
         if matchers.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Collected { rows: Vec::new(), reservation });
         }
         matchers.extend(self.data.iter().chain(&self.names).cloned());
         let hints = SelectHints { function: Some("info"), ..SelectHints::default() };
@@ -166,7 +164,6 @@ impl Wanted {
         let mut stored = Stored::new(context, stream, false);
         let (mut columns, mut infos) = (Columns::default(), Vec::new());
         let mut pace = context.pace();
-        let mut reservation = context.reservation()?;
         while let Some(labels) = stored.next(&mut columns)? {
             let mut row = Row::default();
             row.reset(labels, self.windows.grid.steps);
@@ -179,41 +176,47 @@ impl Wanted {
             look_up(Take::Timestamp, &self.windows, &mut columns, &mut row, &mut pace)?;
             infos.push(row);
         }
-        Ok(infos)
+        Ok(Collected { rows: infos, reservation })
     }
 
     /// Puts a series with the labels of its info series into `enriched`.
     fn enrich(&self, row: &Row, infos: &ByKey<'_>, enriched: &mut Enriched) -> Result<(), Error> {
         if self.is_info(&row.labels) {
-            return enriched.put(row.labels.clone(), row, None);
+            let place = enriched.place(row.labels.clone(), row)?;
+            return row.filled().iter().try_for_each(|step| enriched.put(place, row, step));
         }
-        let key = key_of(&row.labels);
-        let mut metrics: Vec<&[&Row]> = Vec::new();
-        for (info_key, rows) in infos {
-            if info_key.without(|name| name == METRIC_NAME) == key {
-                metrics.push(rows);
-            }
-        }
+        let metrics = infos.get(&key_of(&row.labels)).map(Vec::as_slice).unwrap_or_default();
         // The same labels mostly come of many neighbouring steps.
+        let (mut before, mut now): (Vec<Option<&Row>>, Vec<Option<&Row>>) = Default::default();
+        let mut known: Option<Option<usize>> = None;
         for step in row.filled().iter() {
-            let Some(labels) = self.labels_at(step, &row.labels, &metrics)? else { continue };
-            enriched.put(labels, row, Some(step))?;
+            now.clear();
+            for rows in metrics {
+                now.push(newest(rows, step)?);
+            }
+            let place = match known.filter(|_| are_same(&before, &now)) {
+                Some(place) => place,
+                None => {
+                    let labels = self.labels_with(&row.labels, &now)?;
+                    labels.map(|labels| enriched.place(labels, row)).transpose()?
+                }
+            };
+            if let Some(place) = place {
+                enriched.put(place, row, step)?;
+            }
+            known = Some(place);
+            std::mem::swap(&mut before, &mut now);
         }
         Ok(())
     }
 
-    /// The labels of a series at a step; `None` where it has to have info and has none.
-    fn labels_at(
-        &self,
-        step: usize,
-        base: &Labels,
-        metrics: &[&[&Row]],
-    ) -> Result<Option<Labels>, Error> {
+    /// The labels of a series with those of its info series, one of each metric; `None` where it
+    /// has to have info and has none.
+    fn labels_with(&self, base: &Labels, infos: &[Option<&Row>]) -> Result<Option<Labels>, Error> {
         let mut builder = base.to_builder();
         let mut added: HashMap<&str, &str> = HashMap::new();
         let mut any = false;
-        for rows in metrics {
-            let Some(info) = newest(rows, step)? else { continue };
+        for info in infos.iter().flatten() {
             any = true;
             for (name, value) in &info.labels {
                 let is_wanted =
@@ -259,14 +262,32 @@ fn key_of(labels: &Labels) -> Labels {
     labels.without(|name| !IDENTIFYING.contains(&name))
 }
 
-fn by_key(infos: &[Row]) -> ByKey<'_> {
+/// Bytes that a series takes in the map of all, if it is alone under its key.
+const BY_KEY_BYTES: usize = 2 * size_of::<(Labels, Vec<Vec<&Row>>)>() + 4 * size_of::<Vec<&Row>>();
+
+fn by_key<'a>(infos: &'a [Row], reservation: &mut Reservation) -> Result<ByKey<'a>, Error> {
     let mut by_key: ByKey<'_> = HashMap::new();
+    // Where the series of a metric stand among those of its key.
+    let mut places: HashMap<Labels, usize> = HashMap::new();
     for row in infos {
+        let key = key_of(&row.labels);
         let is_key = |name: &str| name == METRIC_NAME || IDENTIFYING.contains(&name);
-        let key = row.labels.without(|name| !is_key(name));
-        by_key.entry(key).or_default().push(row);
+        let with_name = row.labels.without(|name| !is_key(name));
+        reservation.grow(key.size_bytes() + with_name.size_bytes() + BY_KEY_BYTES)?;
+        let metrics = by_key.entry(key).or_default();
+        let place = *places.entry(with_name).or_insert_with(|| {
+            metrics.push(Vec::new());
+            metrics.len() - 1
+        });
+        metrics[place].push(row);
     }
-    by_key
+    Ok(by_key)
+}
+
+/// Whether these are the same series, by their places in memory.
+fn are_same(before: &[Option<&Row>], now: &[Option<&Row>]) -> bool {
+    let place = |it: &Option<&Row>| it.map(std::ptr::from_ref);
+    before.iter().map(place).eq(now.iter().map(place))
 }
 
 /// A text as a regular expression that matches it alone.
@@ -285,35 +306,46 @@ fn escaped(text: &str) -> String {
 struct Enriched {
     rows: Vec<Row>,
     places: HashMap<Labels, usize>,
+    reservation: Reservation,
 }
 
+/// Bytes of a table entry for a label set that is shared.
+const ENTRY_BYTES: usize = 48;
+
 impl Enriched {
-    /// Puts what a series holds at a step, or at all of them, into the row of these labels.
-    fn put(&mut self, labels: Labels, row: &Row, step: Option<usize>) -> Result<(), Error> {
-        let place = *self.places.entry(labels.clone()).or_insert_with(|| {
-            let mut new = Row::default();
-            new.reset(labels, row.values.len());
-            new.drop_name = row.drop_name;
-            self.rows.push(new);
-            self.rows.len() - 1
-        });
+    fn new(context: &Context) -> Result<Enriched, Error> {
+        let reservation = context.reservation()?;
+        Ok(Enriched { rows: Vec::new(), places: HashMap::new(), reservation })
+    }
+
+    /// The row of these labels, for what a series holds.
+    fn place(&mut self, labels: Labels, of: &Row) -> Result<usize, Error> {
+        if let Some(place) = self.places.get(&labels) {
+            return Ok(*place);
+        }
+        let mut row = Row::default();
+        row.reset(labels.clone(), of.values.len());
+        row.drop_name = of.drop_name;
+        row.histograms.reserve(of.histograms.len());
+        self.reservation.grow(row.size_bytes() + ENTRY_BYTES)?;
+        self.rows.push(row);
+        self.places.insert(labels, self.rows.len() - 1);
+        Ok(self.rows.len() - 1)
+    }
+
+    /// Puts what a series holds at a step into a row.
+    fn put(&mut self, place: usize, row: &Row, step: usize) -> Result<(), Error> {
         let target = &mut self.rows[place];
-        let steps = match step {
-            Some(step) => vec![step],
-            None => row.filled().iter().collect(),
-        };
-        for step in steps {
-            if target.at(step).is_some() {
-                return Err(Error::execution(SAME_LABELSET));
+        if target.at(step).is_some() {
+            return Err(Error::execution(SAME_LABELSET));
+        }
+        match row.at(step) {
+            Some(Sample::Float(value)) => target.put(step, value),
+            Some(Sample::Histogram(histogram)) => {
+                let place = target.histograms.partition_point(|(at, _)| *at < step);
+                target.histograms.insert(place, (step, Arc::clone(histogram)));
             }
-            match row.at(step) {
-                Some(crate::row::Sample::Float(value)) => target.put(step, value),
-                Some(crate::row::Sample::Histogram(histogram)) => {
-                    let place = target.histograms.partition_point(|(at, _)| *at < step);
-                    target.histograms.insert(place, (step, Arc::clone(histogram)));
-                }
-                None => {}
-            }
+            None => {}
         }
         Ok(())
     }

@@ -357,3 +357,29 @@ fn native_histograms_answer_as_they_pass() {
         assert_eq!(matrix[0].points().count(), 11, "{query}");
     }
 }
+
+#[test]
+fn info_looks_series_up_by_key_and_charges_the_rows_it_makes() {
+    let mut series = Vec::new();
+    for number in 0..5000 {
+        let number = format!("{number:04}");
+        for (name, version) in [("m", None), ("target_info", Some(("version", "1")))] {
+            let mut columns = Columns::default();
+            columns.push_float(0, 1.0);
+            let labels = [("__name__", name), ("instance", &*number), ("job", "j")];
+            let labels = labels.into_iter().chain(version);
+            series.push((Labels::from_sorted(labels), columns));
+        }
+    }
+    let mut session = session(Memory::new(series));
+    let expr = parse("count by (version) (info(m))", &Syntax::all()).unwrap();
+    // A walk over all keys for each series would build 25 million label sets.
+    let answer = Engine::default().instant(&expr, 0, &session).unwrap();
+    let peak_bytes = answer.stats.peak_bytes;
+    let QueryResult::Vector(vector) = answer.result else { panic!("not a vector") };
+    assert_eq!(vector.len(), 1);
+    session.budget = Budget::unlimited().child("query", peak_bytes * 3 / 4);
+    let answer = Engine::default().instant(&expr, 0, &session);
+    assert!(matches!(answer, Err(Error::Budget(_))), "{answer:?}");
+    assert_eq!(session.budget.used_bytes(), 0);
+}
