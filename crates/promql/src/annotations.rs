@@ -19,11 +19,17 @@ pub enum Severity {
     Info,
 }
 
-/// The remarks of one evaluation, each text once.
+/// Texts of one severity that are kept, many more than anybody reads: label values may be told in
+/// them, so there may be as many as there are series.
+const TEXTS_MAX: usize = 1000;
+
+/// The remarks of one evaluation, each text once. Of very many texts the first in their order are
+/// kept, whatever the order in which they are met.
 #[derive(Clone, Debug, Default)]
 pub struct Annotations {
-    /// By severity and text without place.
-    remarks: BTreeMap<(Severity, String), Remark>,
+    // By text without place.
+    warnings: BTreeMap<String, Remark>,
+    infos: BTreeMap<String, Remark>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,40 +52,44 @@ struct Forced {
 impl Annotations {
     /// Whether nothing was remarked.
     pub fn is_empty(&self) -> bool {
-        self.remarks.is_empty()
+        self.warnings.is_empty() && self.infos.is_empty()
     }
 
     /// The warnings as the API shows them; `query` is the text that was parsed.
     pub fn warnings(&self, query: &str) -> Vec<String> {
-        self.texts(Severity::Warning, query)
+        texts(&self.warnings, query)
     }
 
     /// The infos as the API shows them; `query` is the text that was parsed.
     pub fn infos(&self, query: &str) -> Vec<String> {
-        self.texts(Severity::Info, query)
-    }
-
-    fn texts(&self, severity: Severity, query: &str) -> Vec<String> {
-        let of_it = self.remarks.iter().filter(|((it, _), _)| *it == severity);
-        of_it.map(|((_, text), remark)| remark.render(text, query)).collect()
+        texts(&self.infos, query)
     }
 
     /// Adds a remark. The same text at several places is kept at the last of them, whatever the
     /// order in which they are met.
     fn add(&mut self, severity: Severity, text: String, remark: Remark) {
-        self.remarks
-            .entry((severity, text))
-            .and_modify(|known| {
-                if remark.span.start > known.span.start {
-                    known.span = remark.span;
-                }
-                known.times += remark.times;
-                if let (Some(known), Some(new)) = (&mut known.forced, &remark.forced) {
-                    known.merge(new);
-                }
-            })
-            .or_insert(remark);
+        let remarks = match severity {
+            Severity::Warning => &mut self.warnings,
+            Severity::Info => &mut self.infos,
+        };
+        if let Some(known) = remarks.get_mut(&text) {
+            known.merge(&remark);
+            return;
+        }
+        // What is left out once comes after all that are kept from then on: it never comes back,
+        // and what is kept has met all its likes.
+        if remarks.len() >= TEXTS_MAX {
+            if remarks.last_key_value().is_some_and(|(last, _)| *last < text) {
+                return;
+            }
+            remarks.pop_last();
+        }
+        remarks.insert(text, remark);
     }
+}
+
+fn texts(remarks: &BTreeMap<String, Remark>, query: &str) -> Vec<String> {
+    remarks.iter().map(|(text, remark)| remark.render(text, query)).collect()
 }
 
 impl Forced {
@@ -95,6 +105,16 @@ impl Forced {
 }
 
 impl Remark {
+    fn merge(&mut self, other: &Remark) {
+        if other.span.start > self.span.start {
+            self.span = other.span;
+        }
+        self.times += other.times;
+        if let (Some(known), Some(new)) = (&mut self.forced, &other.forced) {
+            known.merge(new);
+        }
+    }
+
     fn render(&self, text: &str, query: &str) -> String {
         let mut out = text.to_owned();
         if let Some(forced) = &self.forced {
@@ -335,6 +355,19 @@ mod tests {
         assert_eq!(infos.len(), 1);
         assert!(infos[0].ends_with(": \"m\" (1:13)"), "{infos:?}");
         assert_eq!(place(Span::new(15, 16), query), "2:2");
+    }
+
+    #[test]
+    fn of_very_many_texts_the_first_are_kept_in_whatever_order_they_come() {
+        let told = |numbers: &mut dyn Iterator<Item = usize>| {
+            let notes = Notes::default();
+            numbers.for_each(|it| notes.mixed_samples(&format!("{it:05}"), Span::new(0, 1)));
+            notes.take().warnings("x")
+        };
+        let rising = told(&mut (0..3 * TEXTS_MAX));
+        assert_eq!(rising.len(), TEXTS_MAX);
+        assert!(rising[TEXTS_MAX - 1].contains("\"00999\""), "{}", rising[TEXTS_MAX - 1]);
+        assert_eq!(rising, told(&mut (0..3 * TEXTS_MAX).rev()));
     }
 
     #[test]
