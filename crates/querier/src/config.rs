@@ -58,6 +58,8 @@ pub(crate) struct QueryConfig {
     pub(crate) default_metadata_range: Duration,
     /// Parts of the language that are off by default.
     pub(crate) features: Features,
+    /// Names of features that are none, to be told at start.
+    pub(crate) unknown_features: Vec<String>,
 }
 
 const LATER_UI: &str = "there is no web page yet";
@@ -118,9 +120,13 @@ fn query_flags(command: Command) -> Command {
                 .value_parser(clap::value_parser!(u16).range(1..=1024)),
         )
         .arg(
-            flags::value("query.max-samples", "Most samples that one query may read.")
-                .default_value("50000000")
-                .value_parser(clap::value_parser!(u64).range(1..)),
+            flags::value(
+                "query.max-samples",
+                "Most samples that one query may read, every sample counted once although few are \
+                 in memory at a time; 0 is no limit, memory is bounded anyway.",
+            )
+            .default_value("0")
+            .value_parser(clap::value_parser!(u64)),
         )
         .arg(flags::duration(
             "query.lookback-delta",
@@ -146,8 +152,7 @@ fn query_flags(command: Command) -> Command {
             "enable-feature",
             "Part of PromQL that is off by default: promql-experimental-functions, \
              promql-extended-range-selectors, promql-binop-fill-modifiers, \
-             promql-delayed-name-removal, use-start-timestamps, type-and-unit-labels. Repeatable, \
-             or with commas.",
+             promql-delayed-name-removal, type-and-unit-labels. Repeatable, or with commas.",
         ))
         .arg(flags::values(
             "selector-label",
@@ -317,18 +322,21 @@ impl QueryConfig {
         }
         let replica_labels = flags.get_many::<String>("query.replica-label").into_iter().flatten();
         let replica_labels = replica_labels.flat_map(|it| it.split(',')).map(str::trim);
+        let samples_max = flags.get_one::<u64>("query.max-samples").copied();
         let features = flags.get_many::<String>("enable-feature").into_iter().flatten();
+        let (features, unknown_features) = Features::named(features.flat_map(|it| it.split(',')))?;
         Ok(QueryConfig {
             timeout,
             concurrent_max: concurrent_max.map_or(20, |it| usize::from(*it)),
             lookback,
             default_evaluation_interval,
             default_step: flags::duration_of(flags, "query.default-step"),
-            samples_max: flags.get_one::<u64>("query.max-samples").copied().unwrap_or(u64::MAX),
+            samples_max: samples_max.filter(|it| *it > 0).unwrap_or(u64::MAX),
             replica_labels: replica_labels.filter(|it| !it.is_empty()).map(str::to_owned).collect(),
             partial_response: flags::is_on(flags, "query.partial-response"),
             default_metadata_range: flags::duration_of(flags, "query.metadata.default-time-range"),
-            features: Features::named(features.flat_map(|it| it.split(','))),
+            features,
+            unknown_features,
         })
     }
 }
@@ -340,26 +348,29 @@ pub(crate) struct Features {
     pub(crate) extended_range_selectors: bool,
     pub(crate) fill_modifiers: bool,
     pub(crate) delayed_name_removal: bool,
-    pub(crate) use_start_timestamps: bool,
     pub(crate) type_and_unit_labels: bool,
 }
 
 impl Features {
-    /// Those that are named; names of other features do nothing, as in Prometheus.
-    fn named<'a>(names: impl Iterator<Item = &'a str>) -> Features {
-        let mut features = Features::default();
+    /// Those that are named, and the names that are of none: those do nothing, as in Prometheus.
+    fn named<'a>(names: impl Iterator<Item = &'a str>) -> anyhow::Result<(Features, Vec<String>)> {
+        let (mut features, mut unknown) = (Features::default(), Vec::new());
         for name in names {
             match name.trim() {
                 "promql-experimental-functions" => features.experimental_functions = true,
                 "promql-extended-range-selectors" => features.extended_range_selectors = true,
                 "promql-binop-fill-modifiers" => features.fill_modifiers = true,
                 "promql-delayed-name-removal" => features.delayed_name_removal = true,
-                "use-start-timestamps" => features.use_start_timestamps = true,
+                "use-start-timestamps" => bail!(
+                    "--enable-feature=use-start-timestamps: start timestamps are not sent between \
+                     stores and queriers, every series would seem to have none: leave it out"
+                ),
                 "type-and-unit-labels" => features.type_and_unit_labels = true,
-                _ => {}
+                "" => {}
+                name => unknown.push(name.to_owned()),
             }
         }
-        features
+        Ok((features, unknown))
     }
 }
 
@@ -407,4 +418,31 @@ fn shown(flags: &ArgMatches) -> BTreeMap<String, String> {
             (id.to_owned(), texts.join(","))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query_config(args: &[&str]) -> anyhow::Result<QueryConfig> {
+        let args = std::iter::once("query").chain(args.iter().copied());
+        QueryConfig::from_flags(&flags(Command::new("query")).try_get_matches_from(args)?)
+    }
+
+    #[test]
+    fn samples_are_not_limited_unless_told() {
+        assert_eq!(query_config(&[]).unwrap().samples_max, u64::MAX);
+        assert_eq!(query_config(&["--query.max-samples=0"]).unwrap().samples_max, u64::MAX);
+        assert_eq!(query_config(&["--query.max-samples=7"]).unwrap().samples_max, 7);
+    }
+
+    #[test]
+    fn a_feature_that_would_do_harm_is_refused_and_an_unknown_one_is_not() {
+        let error = query_config(&["--enable-feature=use-start-timestamps"]).unwrap_err();
+        assert!(error.to_string().contains("are not sent"), "{error}");
+        let config = query_config(&["--enable-feature=none-such, promql-delayed-name-removal,"]);
+        let config = config.unwrap();
+        assert!(config.features.delayed_name_removal);
+        assert_eq!(config.unknown_features, ["none-such"]);
+    }
 }

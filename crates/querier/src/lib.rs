@@ -19,6 +19,7 @@ use axum::Router;
 use clap::{ArgMatches, Command};
 use daemon::{Context, Service};
 use storeapi::server;
+use tracing::warn;
 
 use crate::app::App;
 pub use crate::config::Config;
@@ -56,6 +57,9 @@ impl Service for Querier {
     }
 
     async fn start(config: Config, context: Context) -> anyhow::Result<Querier> {
+        for name in &config.query.unknown_features {
+            warn!("--enable-feature={name} does nothing: there is no such feature");
+        }
         let app = Arc::new(App::new(&config, &context)?);
         let http_address = daemon::http::serve(&context, &config.http, api::router(&app)).await?;
         let store = Arc::new(app.fanout.clone());

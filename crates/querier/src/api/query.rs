@@ -224,7 +224,8 @@ fn evaluate(
         subquery_step_ms: millis(app.query.default_evaluation_interval),
         samples_max: app.query.samples_max,
         delayed_name_removal: app.query.features.delayed_name_removal,
-        use_start_timestamps: app.query.features.use_start_timestamps,
+        // Not sent between stores and queriers.
+        use_start_timestamps: false,
         type_and_unit_labels: app.query.features.type_and_unit_labels,
     });
     let (sender, receiver) = oneshot::channel();
