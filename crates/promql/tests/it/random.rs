@@ -1,6 +1,6 @@
 //! Random queries with the answers of a real Prometheus.
 //!
-//! Queries that need what is not evaluated yet are counted apart; all others must agree.
+//! All must agree but a few whose recorded answer is a defect, which are named.
 
 use std::collections::BTreeMap;
 use std::path::Path;
