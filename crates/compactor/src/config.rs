@@ -117,15 +117,19 @@ fn compaction_flags(command: Command) -> Command {
     };
     command
         .arg(
-            flags::value("data-dir", "Directory for what is kept while a job runs; 2 GiB at most.")
-                .default_value("./data"),
+            flags::value(
+                "data-dir",
+                "Directory for what is kept while a job runs; 2 GiB at most for each job.",
+            )
+            .default_value("./data"),
         )
         .arg(count("compact.concurrency", "Groups of blocks that are merged at the same time."))
         .arg(count("downsample.concurrency", "Blocks that are downsampled at the same time."))
         .arg(flags::bytes(
             "compact.block-max-index-size",
             "64GB",
-            "Blocks whose indexes have nearly so many bytes together are not merged.",
+            "Blocks whose indexes have nearly so many bytes together are not merged. More than \
+             1.88 GiB counts as that: a job has no room for a larger index.",
         ))
         .arg(flags::values(
             "deduplication.replica-label",
@@ -238,7 +242,8 @@ fn plan_rules(flags: &ArgMatches) -> plan::Rules {
         index_bytes_max: flags
             .get_one::<u64>("compact.block-max-index-size")
             .copied()
-            .unwrap_or(u64::MAX),
+            .unwrap_or(u64::MAX)
+            .min(plan::INDEX_BYTES_MAX),
     }
 }
 

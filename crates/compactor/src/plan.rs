@@ -22,7 +22,7 @@ use tsdb_core::block::Meta;
 use crate::plan::downsampling::{Downsampling, Due};
 pub(crate) use crate::plan::garbage::Garbage;
 pub(crate) use crate::plan::group::GroupKey;
-pub(crate) use crate::plan::index_size::TooLarge;
+pub(crate) use crate::plan::index_size::{INDEX_BYTES_MAX, TooLarge};
 pub(crate) use crate::plan::job::{Job, JobKey, Kind};
 pub(crate) use crate::plan::simulation::{Backlog, backlog};
 use crate::plan::windows::Selection;

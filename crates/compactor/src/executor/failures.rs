@@ -20,12 +20,12 @@ impl From<tsdb_core::error::Error> for Failure {
             }
             Error::Unbalanced { balance } => Failure::Unbalanced((*balance).into()),
             Error::Cancelled => Failure::Stopped,
-            Error::Unsupported { .. } | Error::Invalid { .. } => {
+            // How much a job needs of scratch space follows from its sources alone.
+            Error::Unsupported { .. } | Error::Invalid { .. } | Error::Scratch { .. } => {
                 Failure::Hopeless(error.to_string())
             }
             Error::Corrupt { .. }
             | Error::Stream { .. }
-            | Error::Scratch { .. }
             | Error::Io { .. }
             | Error::Budget(_)
             | Error::Unavailable { .. } => Failure::Transient(error.into()),
@@ -56,5 +56,19 @@ impl From<bucket::Error> for Failure {
             | bucket::Error::Unverified { .. }
             | bucket::Error::Unsure { .. } => Failure::Transient(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tsdb_core::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_job_that_needs_more_scratch_space_than_there_is_is_not_tried_again() {
+        let failure = Failure::from(Error::Scratch { needed_bytes: 30, limit_bytes: 20 });
+        assert!(matches!(&failure, Failure::Hopeless(_)), "{failure:?}");
+        assert!(failure.to_string().contains("30 bytes of scratch space"), "{failure}");
     }
 }

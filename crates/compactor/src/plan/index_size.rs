@@ -3,8 +3,13 @@
 use std::collections::HashSet;
 
 use model::BlockId;
+use tsdb_core::stream::writer::SCRATCH_BYTES_MAX;
 
 use crate::plan::windows::{Chosen, Selection};
+
+/// The largest size that makes sense: a merge is refused when the indexes of its sources and a
+/// quarter of them exceed the scratch space of a job, and 15 % of the size are kept free here.
+pub(crate) const INDEX_BYTES_MAX: u64 = SCRATCH_BYTES_MAX / 5 * 4 / 85 * 100;
 
 /// A block that is not merged any more, since the index of the result could become too large.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -46,6 +46,8 @@ fn all_flags_of_thanos_are_taken() {
         (&["--deduplication.func=penalty", "--deduplication.replica-label=r"], "Penalty"),
         (&["--deduplication.replica-label=r"], "deduplication: Phases"),
         (&["--debug.max-compaction-level=2"], "ranges_ms: [3600000, 7200000, 28800000]"),
+        (&["--compact.block-max-index-size=64GB"], "index_bytes_max: 2021161000"),
+        (&["--compact.block-max-index-size=1GB"], "index_bytes_max: 1073741824"),
         (&["--compact.concurrency=3", "--downsample.concurrency=2"], "compact_concurrency: 3"),
     ] {
         let config = parse(flags).unwrap();

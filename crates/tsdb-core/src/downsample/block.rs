@@ -108,7 +108,8 @@ pub fn meta_of(source: &Meta, resolution_ms: i64) -> Result<Meta> {
     Ok(meta)
 }
 
-/// Makes the blocks of longer windows that `target` has sinks for.
+/// Makes the blocks of longer windows that `target` has sinks for: in one pass, or in one pass for
+/// each of them where the scratch space does not bear both indices at once.
 ///
 /// # Errors
 /// [`Error::BlockDamaged`] when the source is; [`Error::Scratch`] before anything is read;
@@ -116,6 +117,24 @@ pub fn meta_of(source: &Meta, resolution_ms: i64) -> Result<Meta> {
 /// cannot have such blocks; all others when source, sinks or scratch space fail, a bound is passed,
 /// or the job was cancelled. What the sinks have got then must be removed.
 pub fn downsample(source: &Source, target: &Target<'_>, options: &Options) -> Result<Report> {
+    let (five_minutes, one_hour) = (target.five_minutes.clone(), target.one_hour.clone());
+    let is_both = five_minutes.is_some() && one_hour.is_some();
+    if !is_both || scratch_bytes_needed(source, 2) <= target.scratch.bytes_max {
+        return downsample_at_once(source, target, options);
+    }
+    let fine = Target { five_minutes, one_hour: None, ..*target };
+    let fine = downsample_at_once(source, &fine, options)?;
+    let coarse = Target { five_minutes: None, one_hour, ..*target };
+    let coarse = downsample_at_once(source, &coarse, options)?;
+    Ok(Report {
+        five_minutes: fine.five_minutes,
+        one_hour: coarse.one_hour,
+        read_bytes: fine.read_bytes.saturating_add(coarse.read_bytes),
+        memory_peak_bytes: fine.memory_peak_bytes.max(coarse.memory_peak_bytes),
+    })
+}
+
+fn downsample_at_once(source: &Source, target: &Target<'_>, options: &Options) -> Result<Report> {
     let ulid = source.meta.ulid;
     let budget = target.budget.child(format!("downsampling {ulid}"), options.memory_bytes_max);
     let window_bytes =

@@ -9,7 +9,7 @@ use model::{Budget, Labels};
 use testkit::golden;
 use tsdb_core::block::{self, ChunkData, Meta};
 use tsdb_core::chunk::Encoding;
-use tsdb_core::compact::{Done, Ignored, Options, Progress};
+use tsdb_core::compact::{Done, Ignored, Options, Progress, scratch_bytes_needed};
 use tsdb_core::downsample::{self, FIVE_MINUTES_MS, ONE_HOUR_MS, Report, Target, Targets, meta_of};
 use tsdb_core::fs::disk::Disk;
 use tsdb_core::stream::local::{DirectorySink, open_source};
@@ -99,6 +99,37 @@ fn a_block_becomes_the_golden_files_in_one_pass_and_in_two() {
     for file in ["chunks/000001", "index"] {
         same_file(&later.path().join("1h").join(file), &golden_path.join(file), "two passes");
     }
+}
+
+#[test]
+fn blocks_whose_indices_do_not_fit_together_are_made_one_after_the_other() {
+    let Some(shared) = golden::shared_or_skip() else { return };
+    let raw = source(&shared, "thanos-raw-12d");
+    let (home, tight_home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at_once = downsample(&raw, home.path(), BOTH).unwrap();
+    let sink = |name: &str| -> Option<Arc<dyn Sink>> {
+        Some(Arc::new(DirectorySink::new(Arc::new(Disk), tight_home.path().join(name))))
+    };
+    let with_scratch = |bytes_max| {
+        let target = Target {
+            five_minutes: sink("5m"),
+            one_hour: sink("1h"),
+            scratch: Scratch { fs: &Disk, directory: tight_home.path(), bytes_max },
+            budget: &Budget::unlimited(),
+            progress: &Ignored,
+        };
+        downsample::downsample(&raw, &target, &Options::default())
+    };
+    let needed_bytes = scratch_bytes_needed(std::slice::from_ref(&raw));
+    let report = with_scratch(needed_bytes).unwrap();
+    assert_eq!(report.five_minutes, at_once.five_minutes);
+    assert_eq!(report.one_hour, at_once.one_hour);
+    assert!(report.read_bytes > at_once.read_bytes);
+    for file in ["5m/chunks/000001", "5m/index", "1h/chunks/000001", "1h/index"] {
+        same_file(&tight_home.path().join(file), &home.path().join(file), "one after the other");
+    }
+    let error = with_scratch(needed_bytes - 1).unwrap_err();
+    assert!(matches!(error, Error::Scratch { .. }), "{error}");
 }
 
 #[test]

@@ -101,3 +101,24 @@ fn small_ranges_come_before_large_ones_and_what_is_owed_before_all() {
     assert_eq!(plan.held.len(), 4, "{:?}", plan.held);
     assert_eq!(plan.expired, []);
 }
+
+#[test]
+fn no_merge_is_planned_that_the_scratch_space_of_a_job_does_not_bear() {
+    let mut blocks: Vec<Candidate> = (0..6)
+        .map(|it| {
+            let begin_ms = i64::try_from(it).unwrap() * 2 * HOUR_MS;
+            block(10 + it, begin_ms, begin_ms + 2 * HOUR_MS)
+        })
+        .collect();
+    let bear_bytes = tsdb_core::stream::writer::SCRATCH_BYTES_MAX;
+    let rules = Rules { index_bytes_max: INDEX_BYTES_MAX, ..rules() };
+    for divisor in 1..40 {
+        blocks.iter_mut().for_each(|it| it.index_bytes = bear_bytes / divisor);
+        let plan = plan(&view(&blocks, DAY_MS), &rules);
+        for job in &plan.jobs {
+            let sum_bytes = bear_bytes / divisor * u64::try_from(job.sources.len()).unwrap();
+            assert!(sum_bytes + sum_bytes / 4 <= bear_bytes, "{divisor}: {}", job.sources.len());
+        }
+        assert_eq!(plan.too_large.is_empty(), divisor >= 6, "{divisor}: {:?}", plan.too_large);
+    }
+}
