@@ -87,6 +87,8 @@ pub(crate) struct Jobs {
     limits: Limits,
     running: BTreeMap<JobKey, Running>,
     setbacks: HashMap<JobKey, Setback>,
+    /// When the last round began, by the monotonic clock.
+    round_begin: Duration,
     history: VecDeque<Past>,
     ended: mpsc::Receiver<Ended>,
     sender: mpsc::Sender<Ended>,
@@ -100,6 +102,7 @@ impl Jobs {
             limits,
             running: BTreeMap::new(),
             setbacks: HashMap::new(),
+            round_begin: Duration::ZERO,
             history: VecDeque::new(),
             ended,
             sender,
@@ -123,6 +126,11 @@ impl Jobs {
         self.running.is_empty()
     }
 
+    /// Says that a round begins: [`Jobs::next_try`] goes by what it could not start.
+    pub(crate) fn begin_round(&mut self) {
+        self.round_begin = self.means.clock.monotonic();
+    }
+
     /// Starts as many jobs of a plan as may run at once, and forgets failures of jobs that are no
     /// longer planned.
     pub(crate) fn start(&mut self, plan: &Plan) {
@@ -139,10 +147,14 @@ impl Jobs {
         }
     }
 
-    /// How long until a job that failed may be tried again; none when there is no such job.
+    /// How long until a job that failed may be tried again; none when there is no such job. What
+    /// might have begun in the last round and did not waits for something else than time.
     pub(crate) fn next_try(&self) -> Option<Duration> {
         let now = self.means.clock.monotonic();
-        let pauses = self.setbacks.iter().filter(|(key, _)| !self.running.contains_key(key));
+        let waits = |(key, it): &(&JobKey, &Setback)| {
+            it.not_before > self.round_begin && !self.running.contains_key(*key)
+        };
+        let pauses = self.setbacks.iter().filter(waits);
         pauses.map(|(_, it)| it.not_before.saturating_sub(now)).min()
     }
 

@@ -83,6 +83,7 @@ impl Rounds {
 
     /// Sync, mark what is over, remove what is due, mark what was replaced, start jobs.
     async fn iterate(&mut self) -> anyhow::Result<()> {
+        self.jobs.begin_round();
         self.snapshot = self.pass.sync().await?;
         self.context.readiness.set_ready();
         self.unread_syncs = match self.snapshot.is_complete() {

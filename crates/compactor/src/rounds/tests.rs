@@ -24,6 +24,7 @@ use fake::{CHUNKS, Fake};
 
 mod crashes;
 mod fake;
+mod pauses;
 mod quarantined;
 mod quarter;
 mod real;
