@@ -119,6 +119,7 @@ impl Service for Compactor {
             cleanup_interval: config.cleanup_interval,
             context: context.clone(),
             unread_syncs: 0,
+            is_unfinished: false,
             snapshot: Snapshot::default(),
         };
         context.tasks.spawn_vital("compact", rounds.run());

@@ -36,6 +36,8 @@ pub(crate) struct Rounds {
     pub(crate) context: Context,
     /// Syncs in a row that could not read everything.
     pub(crate) unread_syncs: u32,
+    /// Whether there is something to do that only another iteration can.
+    pub(crate) is_unfinished: bool,
     /// What the last sync saw, to tell what jobs say about it.
     pub(crate) snapshot: Snapshot,
 }
@@ -52,18 +54,18 @@ impl Rounds {
     /// Works: until nothing is left to do, or with `wait` until the process stops.
     ///
     /// # Errors
-    /// Without `wait`, what went wrong.
+    /// Without `wait`, what went wrong first; what could be done all the same is done then.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         let tasks = self.context.tasks.clone();
-        let mut failures = 0;
+        let (mut failures, mut first_failure) = (0, Ok(()));
         loop {
             let outcome = tokio::select! {
                 biased;
                 () = tasks.stopping() => return Ok(()),
                 outcome = self.iterate() => outcome,
             };
-            if !self.wait && (outcome.is_err() || self.is_at_rest()) {
-                return self.end(outcome).await;
+            if !self.wait && self.is_at_rest() {
+                return self.end(first_failure.and(outcome)).await;
             }
             let pause = match outcome {
                 Ok(()) => {
@@ -72,7 +74,12 @@ impl Rounds {
                 }
                 Err(error) => {
                     failures += 1;
-                    self.failed(&error, failures)
+                    let pause = self.failed(&error, failures);
+                    // While blocks cannot be read another iteration does all of it again.
+                    if first_failure.is_ok() && !self.is_unread() {
+                        first_failure = Err(error);
+                    }
+                    pause
                 }
             };
             if let Next::Stop = self.rest(pause).await {
@@ -84,6 +91,7 @@ impl Rounds {
     /// Sync, mark what is over, remove what is due, mark what was replaced, start jobs.
     async fn iterate(&mut self) -> anyhow::Result<()> {
         self.jobs.begin_round();
+        self.is_unfinished = false;
         self.snapshot = self.pass.sync().await?;
         self.context.readiness.set_ready();
         self.unread_syncs = match self.snapshot.is_complete() {
@@ -120,9 +128,11 @@ impl Rounds {
             return Ok(());
         }
         if self.is_unread() {
+            self.is_unfinished = true;
             bail!("not every block could be read, so no job begins before another sync");
         }
         self.jobs.start(plan);
+        self.is_unfinished = !self.jobs.has_tried_enough();
         Ok(())
     }
 
@@ -130,9 +140,9 @@ impl Rounds {
         (1..=UNREAD_SYNCS_MAX).contains(&self.unread_syncs)
     }
 
-    /// Whether nothing is left to do without `--wait`.
+    /// Whether nothing is left to do without `--wait`, or nothing that could be done.
     fn is_at_rest(&self) -> bool {
-        self.jobs.is_idle() && self.jobs.has_tried_enough()
+        self.jobs.is_idle() && !self.is_unfinished
     }
 
     /// Until when nothing is to be done, if no job ends before.
@@ -194,6 +204,9 @@ impl Rounds {
             .with_context(|| format!("{}: without --wait nothing is tried again", self.bucket))?;
         if self.pass.is_clock_off() {
             bail!("the clock is not that of the bucket {}, so nothing was done", self.bucket);
+        }
+        if !self.snapshot.is_complete() {
+            bail!("not every block of {} could be read, see the log", self.bucket);
         }
         let given_up = self.jobs.given_up();
         if given_up > 0 {

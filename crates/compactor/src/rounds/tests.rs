@@ -213,6 +213,7 @@ fn rounds(
         cleanup_interval: Duration::from_mins(5),
         context,
         unread_syncs: 0,
+        is_unfinished: false,
         snapshot: Snapshot::default(),
     }
 }
