@@ -166,7 +166,8 @@ fn plan_group(
 ) {
     let busy = group.blocks.iter().filter(|it| it.is_busy);
     let mut touched: HashSet<BlockId> = busy.map(|it| it.id()).collect();
-    let overlapping = windows::overlapping(group.blocks);
+    let selection = Selection { blocks: group.blocks, rules, view, key: group.key };
+    let overlapping = selection.overlapping();
     // What is past its retention is not merged first into something that is larger and younger.
     let owed = |it: &&&Candidate| {
         group.owed.contains(&it.id()) && it.is_usable() && !overlapping.contains(&it.id())
@@ -176,7 +177,6 @@ fn plan_group(
             add_downsampling(view, group, (block, targets, reason), &mut touched, plan);
         }
     }
-    let selection = Selection { blocks: group.blocks, rules, view, key: group.key };
     let (selected, too_large) = index_size::select_within(&selection, &mut touched);
     plan.too_large.extend(too_large);
     for chosen in selected {

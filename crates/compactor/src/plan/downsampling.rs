@@ -7,7 +7,7 @@ use model::duration::format_ms;
 
 use crate::plan::group::labels_of;
 use crate::plan::windows::window_end_ms;
-use crate::plan::{Candidate, Rules, View};
+use crate::plan::{Candidate, JobKey, Rules, View};
 use crate::resolution::Resolution;
 use crate::retention;
 
@@ -39,11 +39,16 @@ pub(crate) struct Downsampling<'a> {
     present: BTreeMap<Resolution, HashSet<BlockId>>,
     /// The newest time of each stream, over all resolutions.
     newest_ms: HashMap<BTreeMap<String, String>, i64>,
+    quarantined_jobs: &'a HashSet<JobKey>,
 }
 
 impl<'a> Downsampling<'a> {
     /// Looks at all blocks but those that are `gone`.
-    pub(crate) fn new(view: &View, rules: &'a Rules, gone: &HashSet<BlockId>) -> Downsampling<'a> {
+    pub(crate) fn new(
+        view: &'a View,
+        rules: &'a Rules,
+        gone: &HashSet<BlockId>,
+    ) -> Downsampling<'a> {
         let mut present: BTreeMap<Resolution, HashSet<BlockId>> = BTreeMap::new();
         let mut newest_ms = HashMap::new();
         for block in view.blocks.iter().filter(|it| !gone.contains(&it.id())) {
@@ -55,7 +60,8 @@ impl<'a> Downsampling<'a> {
             let newest = newest_ms.entry(labels).or_insert(i64::MIN);
             *newest = (*newest).max(block.meta.max_time_ms);
         }
-        Downsampling { rules, now_ms: view.now_ms, present, newest_ms }
+        let (now_ms, quarantined_jobs) = (view.now_ms, &view.quarantined_jobs);
+        Downsampling { rules, now_ms, present, newest_ms, quarantined_jobs }
     }
 
     /// Whether a block, one of its `group` by time, is to be downsampled, if no compaction has it.
@@ -76,6 +82,12 @@ impl<'a> Downsampling<'a> {
     pub(crate) fn due_alone(&self, block: &Candidate) -> Due {
         let Some((target, range_min_ms)) = threshold(block.resolution) else { return Due::Never };
         if !self.rules.downsampling || block.no_downsample || block.is_quarantined {
+            return Due::Never;
+        }
+        // What was tried and does not work is not waited for.
+        if !self.quarantined_jobs.is_empty()
+            && self.quarantined_jobs.contains(&JobKey::of_downsampling(block.id()))
+        {
             return Due::Never;
         }
         let is_further = |it: Resolution| self.is_missing(block, it) && !self.is_past(block, it);

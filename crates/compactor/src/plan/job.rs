@@ -10,6 +10,9 @@ use tsdb_core::block::Meta;
 use crate::plan::GroupKey;
 use crate::resolution::Resolution;
 
+const COMPACT: &str = "compact";
+const DOWNSAMPLE: &str = "downsample";
+
 /// What is done with the sources of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -48,21 +51,14 @@ pub(crate) struct JobKey(String);
 impl Job {
     /// The same for the same job of another plan.
     pub(crate) fn key(&self) -> JobKey {
-        let mut key = self.name().to_owned();
-        let mut ids: Vec<BlockId> = self.ids().collect();
-        ids.sort_unstable();
-        for id in ids {
-            key.push(' ');
-            key.push_str(&id.to_string());
-        }
-        JobKey(key)
+        JobKey::of(self.name(), self.ids().collect())
     }
 
     /// `compact` or `downsample`.
     pub(crate) fn name(&self) -> &'static str {
         match self.kind {
-            Kind::Compact { .. } => "compact",
-            Kind::Downsample { .. } => "downsample",
+            Kind::Compact { .. } => COMPACT,
+            Kind::Downsample { .. } => DOWNSAMPLE,
         }
     }
 
@@ -84,6 +80,26 @@ impl Job {
 }
 
 impl JobKey {
+    /// That of the downsampling of a block.
+    pub(crate) fn of_downsampling(block: BlockId) -> JobKey {
+        JobKey::of(DOWNSAMPLE, vec![block])
+    }
+
+    fn of(name: &str, mut ids: Vec<BlockId>) -> JobKey {
+        let mut key = name.to_owned();
+        ids.sort_unstable();
+        for id in ids {
+            key.push(' ');
+            key.push_str(&id.to_string());
+        }
+        JobKey(key)
+    }
+
+    /// Whether it is that of a downsampling.
+    pub(crate) fn is_downsampling(&self) -> bool {
+        self.0.split(' ').next() == Some(DOWNSAMPLE)
+    }
+
     /// The key as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0

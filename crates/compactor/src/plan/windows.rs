@@ -27,19 +27,21 @@ pub(crate) struct Chosen<'a> {
     pub(crate) reason: String,
 }
 
-/// The blocks whose times overlap with others of their group; those that no job may touch are
-/// not looked at.
-pub(crate) fn overlapping(blocks: &[&Candidate]) -> HashSet<BlockId> {
-    let free: Vec<&Candidate> = blocks.iter().copied().filter(|it| is_free(it)).collect();
-    overlapping_runs(&free).into_iter().flatten().map(Candidate::id).collect()
-}
-
 /// Whether a compaction may touch a block, if not now then later.
 fn is_free(block: &Candidate) -> bool {
     block.is_whole && block.is_open && !block.no_compact && !block.is_quarantined
 }
 
 impl<'a> Selection<'a> {
+    /// The blocks that are to be merged because their times overlap, now or when none of them is
+    /// in use; those that no job may touch are not looked at.
+    pub(crate) fn overlapping(&self) -> HashSet<BlockId> {
+        let free: Vec<&Candidate> = self.blocks.iter().copied().filter(|it| is_free(it)).collect();
+        let runs = overlapping_runs(&free).into_iter();
+        let runs = runs.filter(|it| !self.is_quarantined(&vertical(it), it));
+        runs.flatten().map(Candidate::id).collect()
+    }
+
     /// Selects blocks, none of them excluded or touched, and adds them to the touched ones.
     pub(crate) fn select(
         &self,
@@ -50,37 +52,44 @@ impl<'a> Selection<'a> {
         let free: Vec<&Candidate> =
             self.blocks.iter().copied().filter(|it| !is_excluded(it)).collect();
         let mut chosen = Vec::new();
+        let mut stuck = Vec::new();
         for run in overlapping_runs(&free) {
-            self.choose_run(run, touched, &mut chosen);
+            stuck.extend(self.choose_run(run, touched, &mut chosen));
         }
         // The newest block waits, so that whoever made it can still be stopped and asked.
-        let Some((_, older)) = self.blocks.split_last() else { return chosen };
-        self.choose_windows(older, &is_excluded, touched, &mut chosen);
-        if chosen.is_empty() {
-            let older = older.iter().copied().filter(|it| !is_excluded(it));
-            self.choose_tombstones(older.rev(), touched, &mut chosen);
+        if let Some((_, older)) = self.blocks.split_last() {
+            self.choose_windows(older, &is_excluded, touched, &mut chosen);
+            if chosen.is_empty() {
+                let older = older.iter().copied().filter(|it| !is_excluded(it));
+                self.choose_tombstones(older.rev(), touched, &mut chosen);
+            }
         }
+        // They are merged with nothing else, but nothing else has to wait for that.
+        stuck.iter().for_each(|it| drop(touched.remove(it)));
         chosen
     }
 
     /// A run of overlapping blocks is merged as a whole, or later when one of them is in use.
+    /// Answers the blocks, newly touched, of one that will not be merged.
     fn choose_run(
         &self,
         run: Vec<&'a Candidate>,
         touched: &mut HashSet<BlockId>,
         chosen: &mut Vec<Chosen<'a>>,
-    ) {
-        let min_time_ms = run.iter().map(|it| it.meta.min_time_ms).min().unwrap_or_default();
-        let max_time_ms = run.iter().map(|it| it.meta.max_time_ms).max().unwrap_or_default();
-        let range_ms = max_time_ms.saturating_sub(min_time_ms);
-        let reason = format!("{} blocks overlap", run.len());
-        let kind = Kind::Compact { is_vertical: true, range_ms };
+    ) -> Vec<BlockId> {
+        let kind = vertical(&run);
         let is_taken = run.iter().any(|it| touched.contains(&it.id()));
         // Nothing else may be done with them before they are merged.
-        touched.extend(run.iter().map(|it| it.id()));
-        if !is_taken && !self.is_quarantined(&kind, &run) {
+        let ids = run.iter().map(|it| it.id());
+        let newly: Vec<BlockId> = ids.filter(|it| touched.insert(*it)).collect();
+        if self.is_quarantined(&kind, &run) {
+            return newly;
+        }
+        if !is_taken {
+            let reason = format!("{} blocks overlap", run.len());
             chosen.push(Chosen { kind, blocks: run, reason });
         }
+        Vec::new()
     }
 
     fn choose_windows(
@@ -156,6 +165,13 @@ impl<'a> Selection<'a> {
         };
         job.key()
     }
+}
+
+/// What is done with a run of overlapping blocks.
+fn vertical(run: &[&Candidate]) -> Kind {
+    let min_time_ms = run.iter().map(|it| it.meta.min_time_ms).min().unwrap_or_default();
+    let max_time_ms = run.iter().map(|it| it.meta.max_time_ms).max().unwrap_or_default();
+    Kind::Compact { is_vertical: true, range_ms: max_time_ms.saturating_sub(min_time_ms) }
 }
 
 /// Runs of blocks each of which overlaps with one before it; blocks are by time.

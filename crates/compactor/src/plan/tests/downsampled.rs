@@ -191,3 +191,48 @@ fn what_is_owed_is_downsampled_before_it_is_merged() {
     assert_eq!(numbers(&plan)[..2], expected[..2]);
     assert!(plan.jobs[..2].iter().all(|it| it.is_owed && it.name() == "downsample"));
 }
+
+#[test]
+fn retention_does_not_wait_for_a_job_that_is_quarantined() {
+    let rules = Rules { retention: kept(5, 0, 0), ..rules() };
+    let now_ms = 13 * DAY_MS;
+    let live = days(9, 12, 13);
+    let ids = |ids: Vec<BlockId>| -> Vec<u64> { ids.iter().map(BlockId::timestamp_ms).collect() };
+    let check = |view: &View, expired: &[u64], held: &[u64]| {
+        let plan = plan(view, &rules);
+        assert_eq!(ids(plan.expired.iter().map(|it| it.id).collect()), expired);
+        assert_eq!(ids(plan.held.iter().map(|it| it.id).collect()), held);
+        numbers(&plan)
+    };
+    // A downsampling that does not work.
+    let mut alone = view(&[days(1, 0, 2), live.clone()], now_ms);
+    let key = plan(&alone, &rules).jobs[0].key();
+    assert_eq!(key, JobKey::of_downsampling(id(1)));
+    check(&alone, &[], &[1]);
+    alone.quarantined_jobs.insert(key);
+    assert_eq!(check(&alone, &[1], &[]), [[0; 0]; 0]);
+    // Overlapping blocks that cannot be merged are downsampled one by one, and kept until then.
+    let mut pair = view(&[days(1, 0, 2), days(2, 1, 3), live], now_ms);
+    let merge = plan(&pair, &rules);
+    assert_eq!(numbers(&merge), [[1, 2]]);
+    pair.quarantined_jobs.insert(merge.jobs[0].key());
+    assert_eq!(check(&pair, &[], &[1, 2]), [[1], [2]]);
+    let off = Rules { retention: Policy::default(), ..rules.clone() };
+    assert_eq!(numbers(&plan(&pair, &off)), [[1], [2]]);
+    for number in [1, 2] {
+        pair.quarantined_jobs.insert(JobKey::of_downsampling(id(number)));
+    }
+    assert_eq!(check(&pair, &[1, 2], &[]), [[0; 0]; 0]);
+}
+
+#[test]
+fn a_merge_that_is_quarantined_is_not_done_as_a_part_of_a_larger_one() {
+    let hours = |number, first: i64, last: i64| block(number, first * HOUR_MS, last * HOUR_MS);
+    let blocks =
+        [hours(1, 0, 2), hours(2, 1, 3), hours(3, 4, 6), hours(4, 8, 10), hours(5, 10, 12)];
+    let mut view = view(&blocks, 12 * HOUR_MS);
+    let merge = plan(&view, &rules());
+    assert_eq!(numbers(&merge), [[1, 2]]);
+    view.quarantined_jobs.insert(merge.jobs[0].key());
+    assert_eq!(numbers(&plan(&view, &rules())), [[0; 0]; 0]);
+}

@@ -156,9 +156,11 @@ proptest! {
             groups.entry(key).or_default().push(block);
         }
         let busy = view.blocks.iter().any(|it| it.is_busy);
-        for group in groups.values_mut() {
+        let rules = rules_of(raw_days, replicas);
+        for (key, group) in &mut groups {
             group.sort_by_key(|it| it.meta.min_time_ms);
-            prop_assert!(busy || windows::overlapping(group).is_empty());
+            let selection = Selection { blocks: group, rules: &rules, view: &view, key };
+            prop_assert!(busy || selection.overlapping().is_empty());
         }
     }
 
