@@ -132,9 +132,18 @@ impl Entry {
             }),
             Subject::Job { job } => {
                 let sources = job.as_str().split(' ').skip(1);
-                sources.map(str::parse).all(|id| id.is_ok_and(|it| is_there(it).is_some()))
+                let is_planned = |it| is_there(it).is_some_and(|it| !is_kept_from(it, job));
+                sources.map(str::parse).all(|id| id.is_ok_and(is_planned))
             }
         }
+    }
+}
+
+/// Whether a mark of a block keeps it from such jobs.
+fn is_kept_from(block: &Block, job: &JobKey) -> bool {
+    match job.is_downsampling() {
+        true => block.no_downsample.mark().is_some(),
+        false => block.no_compact.mark().is_some(),
     }
 }
 

@@ -80,6 +80,34 @@ async fn a_job_that_loses_a_sample_leaves_nothing_behind_and_is_not_done_again()
     assert_eq!(blocks.len(), 6);
     world.check_all_once("as before").await;
     assert_eq!(world.fake.built.lock().values().sum::<usize>(), 1);
+    // What the entry asks for ends it, on one of the blocks.
+    assert!(entry.command.contains(&format!("--id={}", ids[3])), "{}", entry.command);
+    *world.fake.loses.lock() = false;
+    let mark =
+        format!(r#"{{"id":"{}","version":1,"no_compact_time":1,"reason":"manual"}}"#, ids[3]);
+    world.put(ids[3], "no-compact-mark.json", mark).await;
+    world.settle().await;
+    assert_eq!(causes(&world), []);
+    assert!(world.has(ids[2], "deletion-mark.json") && !world.has(ids[3], "deletion-mark.json"));
+    world.check_all_once("without the marked one").await;
+}
+
+#[tokio::test]
+async fn a_downsampling_that_loses_a_sample_is_over_when_its_block_is_marked() {
+    let mut world = World::new();
+    let id = world.put_block(1, (0, 48), &[1, 2]).await;
+    world.at(EPOCH_MS + 100 * HOUR_MS);
+    *world.fake.loses.lock() = true;
+    world.settle().await;
+    assert_eq!(causes(&world), [(format!("job downsample {id}"), "unbalanced")]);
+    let mark = format!(r#"{{"id":"{id}","version":1,"no_compact_time":1,"reason":"manual"}}"#);
+    world.put(id, "no-compact-mark.json", mark).await;
+    world.settle().await;
+    assert_eq!(causes(&world).len(), 1, "a mark of another kind says nothing");
+    let mark = format!(r#"{{"id":"{id}","version":1,"no_downsample_time":1,"reason":"manual"}}"#);
+    world.put(id, "no-downsample-mark.json", mark).await;
+    world.settle().await;
+    assert_eq!(causes(&world), []);
 }
 
 #[tokio::test]
