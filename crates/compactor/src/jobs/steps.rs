@@ -74,8 +74,14 @@ impl Steps<'_> {
             }
             return Err(failure);
         }
-        for block in blocks {
-            block.publish(self.means.clock.now_ms()).await?;
+        let mut blocks = blocks.into_iter();
+        while let Some(block) = blocks.next() {
+            if let Err(failure) = block.publish(self.means.clock.now_ms()).await {
+                for block in blocks {
+                    block.discard().await;
+                }
+                return Err(failure);
+            }
         }
         self.mark_sources().await?;
         let done = if outputs.is_empty() { Done::Empty } else { Done::Made };

@@ -317,3 +317,19 @@ async fn no_job_begins_by_a_clock_that_is_not_the_stores() {
     world.settle().await;
     world.check_all_once("with the right clock").await;
 }
+
+#[tokio::test]
+async fn what_cannot_be_made_visible_leaves_nothing_behind() {
+    let mut world = World::new();
+    world.put_block(1, (0, 14 * 24), &[1, 2]).await;
+    world.at(EPOCH_MS + 20 * DAY_MS);
+    *world.fake.refuses.lock() = true;
+    world.rounds.iterate().await.unwrap();
+    let ended = world.rounds.jobs.next_end().await;
+    assert!(matches!(ended.result, Err(Failure::Transient(_))), "{ended:?}");
+    world.rounds.note_end(&ended);
+    let blocks = View::new(1).sync(&*world.memory).await.unwrap().blocks;
+    assert_eq!(blocks.len(), 1, "neither of the two blocks is left");
+    world.settle().await;
+    assert_eq!((world.scan(300_000).await.len(), world.scan(3_600_000).await.len()), (2, 2));
+}

@@ -43,14 +43,17 @@ pub(super) struct Fake {
     pub(super) built: Mutex<BTreeMap<String, usize>>,
     /// Loses a sample of each job that has more than one.
     pub(super) loses: Mutex<bool>,
+    /// The first block of the next job cannot be made visible.
+    pub(super) refuses: Mutex<bool>,
     /// What is to happen between the building of a job and its end.
     pub(super) meanwhile: Mutex<Vec<(String, Bytes)>>,
 }
 
 impl Fake {
     pub(super) fn new(store: SharedStore) -> Fake {
-        let (built, loses, meanwhile) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Fake { store, built, loses, meanwhile }
+        let (built, loses) = (Mutex::default(), Mutex::default());
+        let (refuses, meanwhile) = (Mutex::default(), Mutex::default());
+        Fake { store, built, loses, refuses, meanwhile }
     }
 
     fn targets(job: &Job) -> Vec<Resolution> {
@@ -86,7 +89,8 @@ impl Fake {
         self.store.put(&layout::key(id, CHUNKS), bytes).await.map_err(transient)?;
         let index = Bytes::from_static(b"index");
         self.store.put(&layout::key(id, "index"), index).await.map_err(transient)?;
-        Ok(Box::new(FakeBlock { store: Arc::clone(&self.store), meta }))
+        let is_refused = std::mem::take(&mut *self.refuses.lock());
+        Ok(Box::new(FakeBlock { store: Arc::clone(&self.store), meta, is_refused }))
     }
 }
 
@@ -134,6 +138,7 @@ impl Executor for Fake {
 struct FakeBlock {
     store: SharedStore,
     meta: Meta,
+    is_refused: bool,
 }
 
 impl Pending for FakeBlock {
@@ -143,6 +148,10 @@ impl Pending for FakeBlock {
 
     fn publish(self: Box<Self>, _now_ms: i64) -> BoxFuture<'static, Result<(), Failure>> {
         Box::pin(async move {
+            if self.is_refused {
+                self.discard().await;
+                return Err(Failure::Transient(anyhow::anyhow!("refused")));
+            }
             let key = layout::meta_key(self.meta.ulid);
             self.store.put(&key, self.meta.encode().into()).await.map_err(transient)?;
             Ok(())
