@@ -1,12 +1,13 @@
 //! Which blocks of a group are merged: overlapping ones, then those that fill a window.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use model::BlockId;
 use model::duration::format_ms;
 
 use crate::plan::{Candidate, GroupKey, Job, JobKey, Kind, Rules, View};
+use crate::resolution::Resolution;
 
 /// A block whose tombstones are more than one of so many series is rewritten.
 const SERIES_PER_TOMBSTONE: u64 = 20;
@@ -38,7 +39,7 @@ impl<'a> Selection<'a> {
     pub(crate) fn overlapping(&self) -> HashSet<BlockId> {
         let free: Vec<&Candidate> = self.blocks.iter().copied().filter(|it| is_free(it)).collect();
         let runs = overlapping_runs(&free).into_iter();
-        let runs = runs.filter(|it| !self.is_quarantined(&vertical(it), it));
+        let runs = runs.filter(|it| !self.is_late(it) && !self.is_quarantined(&vertical(it), it));
         runs.flatten().map(Candidate::id).collect()
     }
 
@@ -48,12 +49,15 @@ impl<'a> Selection<'a> {
         excluded: &HashSet<BlockId>,
         touched: &mut HashSet<BlockId>,
     ) -> Vec<Chosen<'a>> {
-        let is_excluded = |it: &Candidate| !is_free(it) || excluded.contains(&it.id());
-        let free: Vec<&Candidate> =
-            self.blocks.iter().copied().filter(|it| !is_excluded(it)).collect();
+        let is_out = |it: &Candidate| !is_free(it) || excluded.contains(&it.id());
+        let free: Vec<&Candidate> = self.blocks.iter().copied().filter(|it| !is_out(it)).collect();
+        let (late, runs): (Vec<_>, Vec<_>) =
+            overlapping_runs(&free).into_iter().partition(|it| self.is_late(it));
+        let late: HashSet<BlockId> = late.into_iter().flatten().map(Candidate::id).collect();
+        let is_excluded = |it: &Candidate| is_out(it) || late.contains(&it.id());
         let mut chosen = Vec::new();
-        let mut stuck = Vec::new();
-        for run in overlapping_runs(&free) {
+        let mut stuck: HashSet<BlockId> = HashSet::new();
+        for run in runs {
             stuck.extend(self.choose_run(run, touched, &mut chosen));
         }
         // The newest block waits, so that whoever made it can still be stopped and asked.
@@ -65,8 +69,21 @@ impl<'a> Selection<'a> {
             }
         }
         // They are merged with nothing else, but nothing else has to wait for that.
-        stuck.iter().for_each(|it| drop(touched.remove(it)));
+        touched.retain(|it| !stuck.contains(it));
         chosen
+    }
+
+    /// Whether coarse blocks overlap that are not of different replicas: both have a part of the
+    /// samples of a window, and no merge can tell which. They stay as they are, as in Thanos.
+    fn is_late(&self, run: &[&Candidate]) -> bool {
+        let mut ends_ms: HashMap<&BTreeMap<String, String>, i64> = HashMap::new();
+        let mut later = run.iter().map(|it| {
+            let end_ms = ends_ms.entry(&it.meta.thanos.labels).or_insert(i64::MIN);
+            let is_before = it.meta.min_time_ms < *end_ms;
+            *end_ms = it.meta.max_time_ms.max(*end_ms);
+            is_before
+        });
+        self.key.resolution != Resolution::Raw && later.any(|it| it)
     }
 
     /// A run of overlapping blocks is merged as a whole, or later when one of them is in use.

@@ -236,3 +236,34 @@ fn a_merge_that_is_quarantined_is_not_done_as_a_part_of_a_larger_one() {
     view.quarantined_jobs.insert(merge.jobs[0].key());
     assert_eq!(numbers(&plan(&view, &rules())), [[0; 0]; 0]);
 }
+
+#[test]
+fn coarse_blocks_that_overlap_are_merged_only_when_they_are_of_different_replicas() {
+    let of_replica = |block: Candidate, replica: &str| {
+        changed(block, |it| {
+            it.thanos.labels.insert("replica".to_owned(), replica.to_owned());
+        })
+    };
+    let rules = Rules { replica_labels: vec!["replica".to_owned()], ..rules() };
+    let check = |blocks: &[(Candidate, &str)], expected: &[Vec<u64>]| {
+        for resolution in [FiveMinutes, OneHour] {
+            let blocks: Vec<Candidate> = blocks
+                .iter()
+                .map(|(block, replica)| of_replica(at(block.clone(), resolution), replica))
+                .collect();
+            assert_eq!(numbers(&plan(&view(&blocks, 3 * DAY_MS), &rules)), expected);
+        }
+    };
+    check(&[(days(1, 0, 2), "a"), (days(2, 1, 2), "b")], &[vec![1, 2]]);
+    check(&[(days(1, 0, 2), "a"), (days(2, 1, 2), "a")], &[]);
+    check(&[(days(1, 0, 2), "a"), (days(2, 0, 1), "b"), (days(3, 1, 2), "b")], &[vec![1, 2, 3]]);
+    check(&[(days(1, 0, 2), "a"), (days(2, 0, 1), "b"), (days(3, 1, 2), "a")], &[]);
+    // Raw ones always are.
+    let raw = [days(1, 0, 2), days(2, 1, 2)];
+    assert_eq!(numbers(&plan(&view(&raw, 3 * DAY_MS), &rules)), [[1, 2]]);
+    // They are not merged with others either, and those are.
+    let times = [(0, 2), (1, 2), (2, 4), (4, 6), (14, 16), (16, 18)];
+    let blocks = (1..).zip(times).map(|(number, (first, last))| days(number, first, last));
+    let blocks: Vec<Candidate> = blocks.map(|it| at(it, OneHour)).collect();
+    assert_eq!(numbers(&plan(&view(&blocks, 20 * DAY_MS), &rules)), [[3, 4]]);
+}
