@@ -48,7 +48,8 @@ impl Quarantine {
     /// Reads what was known before, once.
     ///
     /// # Errors
-    /// When the bucket fails. An object that makes no sense is said, and replaced later.
+    /// When the bucket fails in a way that may pass. An object that makes no sense is said, and
+    /// replaced later; one that cannot be read is said, and what is found out goes into its place.
     pub(crate) async fn load(&mut self, store: &dyn ObjectStore) -> anyhow::Result<()> {
         if self.is_loaded {
             return Ok(());
@@ -57,7 +58,16 @@ impl Quarantine {
             Ok(bytes) => decode(&bytes),
             Err(error) if error.is_not_found() => Ok(Vec::new()),
             Err(error @ objstore::Error::Invalid { .. }) => Err(error.to_string()),
-            Err(error) => return Err(error).context("read what is quarantined"),
+            Err(error) if error.is_transient() => {
+                return Err(error).context("read what is quarantined");
+            }
+            Err(error) => {
+                warn!(
+                    object = KEY,
+                    %error, "cannot be read; what is wrong in the bucket is found out again"
+                );
+                Ok(Vec::new())
+            }
         };
         self.is_loaded = true;
         match stored {

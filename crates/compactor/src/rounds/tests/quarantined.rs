@@ -1,5 +1,8 @@
 //! What is damaged is named once and kept away from, and the others go on.
 
+use objstore::Operation;
+use objstore::faulty::{Fault, Trigger};
+
 use super::*;
 
 /// Blocks of two hours from an hour on, of one sample each.
@@ -184,4 +187,24 @@ async fn what_was_remembered_and_cannot_be_read_is_found_out_again() {
         let kept = world.memory.get(crate::quarantine::KEY, 10_000).await.unwrap();
         assert!(String::from_utf8(kept.to_vec()).unwrap().contains(&ids[1].to_string()));
     }
+}
+
+#[tokio::test]
+async fn what_was_remembered_and_may_not_be_read_stops_nothing() {
+    let mut world = World::new();
+    let fault = |transient| {
+        let operation = Some(Operation::Get);
+        Fault { operation, transient, ..Fault::new(Trigger::Nth(1)) }
+    };
+    world.faulty.add(fault(true));
+    let text = format!("{:#}", world.rounds.iterate().await.unwrap_err());
+    assert!(text.contains("read what is quarantined"), "{text}");
+    world.faulty.heal();
+    world.faulty.add(fault(false));
+    world.rounds.iterate().await.unwrap();
+    assert_eq!(world.faulty.failed(), 2);
+    let ids = window(&mut world, 0, 6).await;
+    world.at(EPOCH_MS + 12 * HOUR_MS);
+    world.settle().await;
+    assert!(world.has(ids[0], "deletion-mark.json"));
 }
