@@ -7,6 +7,7 @@ pub mod histogram;
 pub mod rewrite;
 pub mod series;
 mod starts;
+pub(crate) mod times;
 pub mod value;
 pub mod xor;
 pub mod xor2;
@@ -120,7 +121,7 @@ pub fn decode_values(
 }
 
 /// The most bytes that a chunk's samples take in columns, by its first bytes; 0 when these are
-/// damaged, as nothing is decoded then.
+/// damaged, as nothing is decoded then. Of an aggregate chunk that of all its aggregates.
 pub fn decoded_bytes_max(encoding: Encoding, data: &[u8]) -> usize {
     let floats = || {
         let count = sample_count(encoding, data).map_or(0, usize::from);
@@ -133,9 +134,19 @@ pub fn decoded_bytes_max(encoding: Encoding, data: &[u8]) -> usize {
         Encoding::FloatHistogram => histogram::decoded_bytes_max::<FloatHistogram>(data, false),
         Encoding::HistogramStart => histogram::decoded_bytes_max::<Histogram>(data, true),
         Encoding::FloatHistogramStart => histogram::decoded_bytes_max::<FloatHistogram>(data, true),
-        Encoding::Aggregate => return 0,
+        Encoding::Aggregate => return decoded_aggregates_bytes_max(data),
     };
     bytes.unwrap_or(0)
+}
+
+fn decoded_aggregates_bytes_max(data: &[u8]) -> usize {
+    let Ok(parts) = aggregate::split(data) else { return 0 };
+    let bytes = parts.in_order().into_iter().flatten().map(|part| match part.encoding {
+        // Not nested in any chunk that is read.
+        Encoding::Aggregate => 0,
+        encoding => decoded_bytes_max(encoding, data.get(part.range.clone()).unwrap_or_default()),
+    });
+    bytes.fold(0, usize::saturating_add)
 }
 
 /// Number of samples that a chunk declares, in every encoding but the aggregates'.

@@ -4,8 +4,8 @@ use crate::executor::{Balance, Failure};
 
 impl From<tsdb_core::compact::Balance> for Balance {
     fn from(balance: tsdb_core::compact::Balance) -> Balance {
-        let tsdb_core::compact::Balance { in_samples, out_samples, dropped } = balance;
-        Balance { in_samples, out_samples, dropped, ..Balance::default() }
+        let tsdb_core::compact::Balance { in_samples, out_samples, dropped, lost } = balance;
+        Balance { in_samples, out_samples, dropped, notes: lost }
     }
 }
 

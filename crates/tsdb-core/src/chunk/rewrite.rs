@@ -6,7 +6,7 @@ use model::{Columns, FloatHistogram, Histogram};
 
 use crate::block::ChunkData;
 use crate::chunk::histogram::{Appender, Decoder, Kind, ResetHeader};
-use crate::chunk::{DecodeError, Encoding, xor, xor2};
+use crate::chunk::{DecodeError, Encoding, times, xor, xor2};
 use crate::error::Damage;
 
 /// What became of a chunk.
@@ -18,6 +18,24 @@ pub struct Plain {
     pub sample_count: u64,
     /// How many samples lost a start timestamp.
     pub starts_dropped: u64,
+    /// Whether each sample that was read is later than the one before it.
+    pub ascends: bool,
+}
+
+impl Plain {
+    /// Checks that the samples ascend and those that are left lie within the times of the chunk
+    /// that was read.
+    ///
+    /// # Errors
+    /// [`Damage`] when they do not.
+    pub(crate) fn check_times(&self, min_time_ms: i64, max_time_ms: i64) -> Result<(), Damage> {
+        let inside =
+            |it: &ChunkData| it.min_time_ms >= min_time_ms && it.max_time_ms <= max_time_ms;
+        if self.ascends && self.chunk.as_ref().is_none_or(inside) {
+            return Ok(());
+        }
+        Err(times::outside(min_time_ms, max_time_ms))
+    }
 }
 
 /// Writes a chunk of encoding 4, 5 or 6 again as 1, 2 or 3; `None` for any other, which is plain
@@ -58,15 +76,23 @@ pub fn retain(
     data: &[u8],
     keep: impl FnMut(i64) -> bool,
 ) -> Result<Option<ChunkData>, DecodeError> {
-    let plain = match encoding {
+    Ok(retain_plain(encoding, data, keep)?.chunk)
+}
+
+/// As [`retain`], and tells what was read.
+pub(crate) fn retain_plain(
+    encoding: Encoding,
+    data: &[u8],
+    keep: impl FnMut(i64) -> bool,
+) -> Result<Plain, DecodeError> {
+    Ok(match encoding {
         Encoding::Xor | Encoding::Xor2 => floats(encoding, data, keep)?,
         Encoding::Histogram => histograms::<Histogram>(data, false, keep)?,
         Encoding::FloatHistogram => histograms::<FloatHistogram>(data, false, keep)?,
         Encoding::HistogramStart => histograms::<Histogram>(data, true, keep)?,
         Encoding::FloatHistogramStart => histograms::<FloatHistogram>(data, true, keep)?,
         Encoding::Aggregate => return Err(DecodeError::Unsupported(encoding)),
-    };
-    Ok(plain.chunk)
+    })
 }
 
 fn floats(
@@ -99,6 +125,7 @@ fn floats(
         }),
         sample_count: u64::from(appender.sample_count()),
         starts_dropped: starts.count() as u64,
+        ascends: columns.timestamps_ms.is_sorted_by(|a, b| a < b),
     })
 }
 
@@ -110,9 +137,11 @@ fn histograms<K: Kind>(
     let mut decoder = Decoder::<K>::new(data, has_starts)?;
     let mut appender = Appender::<K>::new();
     let (mut min_time_ms, mut max_time_ms, mut starts_dropped) = (i64::MAX, i64::MIN, 0);
-    let mut is_whole = true;
+    let (mut is_whole, mut ascends, mut last_ms) = (true, true, None);
     while decoder.advance()? {
         let timestamp_ms = decoder.timestamp_ms();
+        ascends &= last_ms.is_none_or(|it| it < timestamp_ms);
+        last_ms = Some(timestamp_ms);
         if !keep(timestamp_ms) {
             is_whole = false;
             continue;
@@ -127,5 +156,5 @@ fn histograms<K: Kind>(
         appender.set_reset_header(ResetHeader::Unknown);
     }
     let chunk = appender.to_chunk(min_time_ms).map(|it| ChunkData { max_time_ms, ..it });
-    Ok(Plain { chunk, sample_count: u64::from(appender.sample_count()), starts_dropped })
+    Ok(Plain { chunk, sample_count: u64::from(appender.sample_count()), starts_dropped, ascends })
 }

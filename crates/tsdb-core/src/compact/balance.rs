@@ -25,6 +25,9 @@ pub struct Balance {
     pub out_samples: u64,
     /// Samples that were left out, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// What is missing of samples that were written, such as single aggregates of a window, by
+    /// name; no part of the account.
+    pub lost: BTreeMap<&'static str, u64>,
 }
 
 impl Balance {
@@ -32,6 +35,13 @@ impl Balance {
     pub fn drop_samples(&mut self, reason: &'static str, count: u64) {
         if count > 0 {
             *self.dropped.entry(reason).or_default() += count;
+        }
+    }
+
+    /// Takes note of what is missing of samples that are written.
+    pub fn lose(&mut self, name: &'static str, count: u64) {
+        if count > 0 {
+            *self.lost.entry(name).or_default() += count;
         }
     }
 
@@ -57,6 +67,9 @@ impl std::fmt::Display for Balance {
         write!(f, "{} samples read, {} written", self.in_samples, self.out_samples)?;
         for (reason, count) in &self.dropped {
             write!(f, ", {count} dropped as {reason}")?;
+        }
+        for (name, count) in &self.lost {
+            write!(f, ", {count} times lost {name}")?;
         }
         Ok(())
     }

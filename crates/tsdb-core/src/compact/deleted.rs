@@ -3,6 +3,7 @@
 use model::TimeRange;
 
 use crate::block::ChunkData;
+use crate::chunk::rewrite::retain_plain;
 use crate::chunk::{self, DecodeError, Encoding};
 use crate::error::Damage;
 
@@ -31,7 +32,9 @@ pub(crate) fn without(
         return Ok(None);
     }
     let is_left = |at| !deleted.iter().any(|it| it.contains(at));
-    let left = chunk::retain(chunk.encoding, &chunk.data, is_left)?;
+    let plain = retain_plain(chunk.encoding, &chunk.data, is_left)?;
+    plain.check_times(min_time_ms, max_time_ms)?;
+    let left = plain.chunk;
     let kept = left.as_ref().map_or(Ok(0), |it| count(it.encoding, &it.data))?;
     let deleted_samples = before.saturating_sub(kept);
     Ok((deleted_samples > 0).then_some(Left { chunk: left, deleted_samples }))

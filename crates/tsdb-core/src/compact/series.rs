@@ -183,6 +183,7 @@ impl<'m> Assembler<'m> {
         let mut left = match plain {
             None => Some(frame.to_chunk()),
             Some(plain) => {
+                plain.check_times(frame.min_time_ms, frame.max_time_ms).map_err(damaged)?;
                 self.chunks.made_plain += 1;
                 self.start_timestamps_dropped += plain.starts_dropped;
                 plain.chunk

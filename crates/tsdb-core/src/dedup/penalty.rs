@@ -12,7 +12,7 @@ use model::Columns;
 use crate::dedup::cursor::{Cursor, Point};
 use crate::error::{Error, Result};
 
-pub use crate::dedup::penalty::merge::{PENALTY, PenaltyMerge};
+pub use crate::dedup::penalty::merge::{LOST, PENALTY, PenaltyMerge};
 
 /// The penalty while no distance between samples is known, in ms.
 const PENALTY_FIRST_MS: i64 = 5_000;

@@ -4,6 +4,7 @@ use model::Columns;
 
 use crate::block::ChunkData;
 use crate::chunk::DecodeError;
+use crate::chunk::times::check_span;
 use crate::downsample::clean::{self, Found, Rejected};
 use crate::downsample::decode::decode;
 use crate::downsample::encode::Encoder;
@@ -44,6 +45,8 @@ impl FloatRun {
         decode(chunk.encoding, &chunk.data, &mut self.raw)?;
         let count = self.raw.timestamps_ms.len() - start;
         self.found = self.found.or(clean::floats(&mut self.raw, start, rejected));
+        let times = self.raw.timestamps_ms.get(start..).unwrap_or_default();
+        check_span(chunk, times.first().copied(), times.last().copied())?;
         Ok(count as u64)
     }
 

@@ -4,6 +4,7 @@ use model::Columns;
 
 use crate::block::ChunkData;
 use crate::chunk::DecodeError;
+use crate::chunk::times::check_span;
 use crate::downsample::clean::{self, Rejected};
 use crate::downsample::decode::decode;
 use crate::downsample::encode::Encoder;
@@ -40,6 +41,8 @@ impl HistogramRun {
         decode(chunk.encoding, &chunk.data, &mut self.raw)?;
         let count = self.raw.histograms.len() - start;
         clean::histograms(&mut self.raw, start, rejected);
+        let times = self.raw.histogram_timestamps_ms.get(start..).unwrap_or_default();
+        check_span(chunk, times.first().copied(), times.last().copied())?;
         Ok(count as u64)
     }
 

@@ -10,7 +10,7 @@ use tsdb_core::chunk::{
     Encoding, SeriesToChunks, Timed, Value, aggregate, counted_samples, decode_values,
 };
 use tsdb_core::compact::{Balance, Merge, Options, RunChunk};
-use tsdb_core::dedup::penalty::{PENALTY, PenaltyMerge};
+use tsdb_core::dedup::penalty::{LOST, PENALTY, PenaltyMerge};
 use tsdb_core::dedup::phases::{PhasesMerge, REPLICA};
 
 use crate::compaction::{compact_by, samples, sources};
@@ -174,6 +174,39 @@ fn the_fuller_window_is_chosen_with_all_its_aggregates() {
         }
         assert_eq!(got, expected);
     }
+}
+
+#[test]
+fn aggregates_that_the_penalty_loses_are_counted() {
+    let both = [aggregates(&[20.0; 250], 1.0), aggregates(&[19.0; 250], 2.0)];
+    let (out, balance) =
+        merged(&mut PenaltyMerge::new(), &[of(0, &both[..1]), of(1, &both[1..])].concat());
+    assert_eq!(out.len(), 3);
+    assert_eq!(balance.dropped[PENALTY], 250);
+    for (place, name) in (1..).zip(LOST) {
+        let mut times: Vec<i64> = Vec::new();
+        for chunk in &out {
+            times.extend(parts(chunk)[place].iter().flatten().map(|it| it.timestamp_ms));
+        }
+        times.dedup();
+        assert_eq!(balance.lost.get(name), Some(&(250 - times.len() as u64)), "{name}");
+        assert_eq!(balance.lost[name], 2, "one at each cut");
+    }
+    assert!(balance.to_string().ends_with(", 2 times lost penalty: sum"), "{balance}");
+}
+
+#[test]
+fn chunks_of_another_encoding_are_dropped_and_counted() {
+    let chunks = float_chunks(0, 1_800_000);
+    let (mut others, mut encoder) = (Vec::new(), SeriesToChunks::new());
+    for at in 0..50 {
+        encoder.push(&Timed { timestamp_ms: START_MS + 1_000 + 30_000 * at, value: histogram(at) });
+    }
+    encoder.finish(&mut others);
+    let (out, balance) =
+        merged(&mut PenaltyMerge::new(), &[of(0, &chunks), of(1, &others)].concat());
+    assert_eq!(out, chunks);
+    assert_eq!(balance.dropped[PENALTY], 50);
 }
 
 /// The samples of each aggregate that a chunk has.

@@ -22,7 +22,7 @@ use crate::downsample_golden::{BOTH, FIVE, HOUR, downsample as downsample_series
 use crate::golden_blocks::same_file;
 
 /// Downsamples a block into `5m` and `1h` below `home`.
-fn downsample(source: &Source, home: &Path, targets: Targets) -> Result<Report> {
+pub(crate) fn downsample(source: &Source, home: &Path, targets: Targets) -> Result<Report> {
     downsample_with(source, home, targets, (&Options::default(), &Ignored))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use testkit::golden;
 use tsdb_core::block::ChunkData;
-use tsdb_core::chunk::{Encoding, aggregate};
+use tsdb_core::chunk::{Encoding, aggregate, decode_values};
 use tsdb_core::downsample::{Counts, Downsampled, Downsampler, Targets};
 
 use crate::chunks::from_hex;
@@ -157,6 +157,12 @@ fn input(value: &Value) -> ChunkData {
         let windows = part_samples(&chunk, 0);
         chunk.min_time_ms = windows.first().unwrap().0;
         chunk.max_time_ms = windows.last().unwrap().0;
+    } else {
+        let mut samples = Vec::new();
+        decode_values(chunk.encoding, &chunk.data, &mut samples).unwrap();
+        let times = || samples.iter().map(|it| it.timestamp_ms);
+        chunk.min_time_ms = times().min().unwrap_or_default();
+        chunk.max_time_ms = times().max().unwrap_or_default();
     }
     chunk
 }

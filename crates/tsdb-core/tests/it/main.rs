@@ -11,6 +11,7 @@ mod compaction;
 mod compaction_aggregates;
 mod compaction_model;
 mod damage;
+mod damaged_times;
 mod dedup_laws;
 mod dedup_merge;
 mod dedup_scenarios;

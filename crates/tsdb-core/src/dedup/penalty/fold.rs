@@ -22,25 +22,31 @@ impl At for Timed {
     }
 }
 
-/// Folds `next` into `folded`, both in order of time.
+/// Folds `next` into `folded`, both in order of time; answers how many samples were passed over.
 ///
 /// What lies before the first sample of `next` stays as it is, so that many chunks one after the
 /// other are not walked again for each of them.
-pub(super) fn fold<T: At>(folded: &mut Vec<T>, next: &[T]) {
-    let Some(first) = next.first() else { return };
+pub(super) fn fold<T: At>(folded: &mut Vec<T>, next: &[T]) -> u64 {
+    let Some(first) = next.first() else { return 0 };
     let kept = folded.partition_point(|it| it.at_ms() < first.at_ms());
     let left = folded.split_off(kept);
     let mut pair = state_behind(folded);
     let (mut left_at, mut right_at) = (0, 0);
+    let (mut passed, mut chosen) = (0, 0);
     while pair.left || pair.right {
+        let before = left_at + right_at;
         left_at = skip(&left, left_at, pair.last_ms, pair.penalty_left_ms);
         right_at = skip(next, right_at, pair.last_ms, pair.penalty_right_ms);
+        passed += left_at + right_at - before;
         let left_time = left.get(left_at).filter(|_| pair.left).map(At::at_ms);
         let right_time = next.get(right_at).filter(|_| pair.right).map(At::at_ms);
         pair = pair.after(left_time, right_time);
-        let chosen = if pair.use_left { left.get(left_at) } else { next.get(right_at) };
-        folded.extend(chosen.filter(|_| pair.left || pair.right).cloned());
+        let sample = if pair.use_left { left.get(left_at) } else { next.get(right_at) };
+        let sample = sample.filter(|_| pair.left || pair.right);
+        chosen += usize::from(sample.is_some());
+        folded.extend(sample.cloned());
     }
+    passed.saturating_sub(chosen) as u64
 }
 
 /// What is known after the left side alone was read.

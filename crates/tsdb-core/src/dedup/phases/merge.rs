@@ -6,6 +6,7 @@ use model::histogram::CounterResetHint;
 use model::{Columns, is_stale};
 
 use crate::block::ChunkData;
+use crate::chunk::times::check_times;
 use crate::chunk::{Encoding, SeriesToChunks, Timed, Value, decode_values, xor};
 use crate::compact::balance::EQUAL_TIME;
 use crate::compact::{Balance, Merge, RunChunk, RunError, aggregates};
@@ -13,7 +14,6 @@ use crate::dedup::phases::REACH_MS;
 use crate::dedup::phases::choose::{Chooser, Times};
 use crate::dedup::phases::union::{Floats, timed_order};
 use crate::dedup::split_overlapping;
-use crate::error::Damage;
 
 /// Why samples of replicas are left out that are not followed.
 pub const REPLICA: &str = "replica";
@@ -124,8 +124,10 @@ impl PhasesMerge {
         let mut counts = Vec::with_capacity(run.len());
         for (chunk, it) in run.iter().enumerate() {
             let mut samples = Vec::new();
-            let RunChunk { source, chunk: ChunkData { encoding, data, .. } } = it;
-            decode_values(*encoding, data, &mut samples).map_err(RunError::of(*source))?;
+            let ChunkData { encoding, data, .. } = &it.chunk;
+            decode_values(*encoding, data, &mut samples).map_err(RunError::of(it.source))?;
+            check_times(&it.chunk, samples.iter().map(|it| it.timestamp_ms))
+                .map_err(|damage| RunError { source: it.source, damage })?;
             counts.push(samples.len());
             let placed = |(index, sample)| Placed { sample, chunk, index };
             all.extend(samples.into_iter().enumerate().map(placed));
@@ -220,14 +222,8 @@ impl Lane {
             xor::decode(&chunk.data, &mut self.columns)
                 .map_err(|damage| RunError { source, damage })?;
             let times = &self.columns.timestamps_ms[begin..];
-            let inside = |it: Option<&i64>| {
-                it.is_none_or(|it| (chunk.min_time_ms..=chunk.max_time_ms).contains(it))
-            };
-            let ascends = times.is_sorted_by(|a, b| a < b);
-            if !ascends || !inside(times.first()) || !inside(times.last()) {
-                let text = "samples do not ascend within the times that the index gives";
-                return Err(RunError { source, damage: Damage::new("xor chunk", 0, text) });
-            }
+            check_times(chunk, times.iter().copied())
+                .map_err(|damage| RunError { source, damage })?;
             self.chunks.push(Part { place, samples: begin..begin + times.len() });
         }
         Ok(())
