@@ -9,8 +9,8 @@ use crate::error::Damage;
 
 /// How often a merge may hold samples at once: as they were and as they become.
 const COPIES: usize = 2;
-/// What the windows of an aggregate chunk take for each of its bytes, with room to spare.
-const AGGREGATE_FACTOR: usize = 64;
+/// What a merge keeps of a window beside its aggregates.
+const WINDOW_BYTES: usize = 48;
 
 /// A chunk of an overlapping run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +27,17 @@ impl RunChunk {
     /// becomes of it.
     pub fn merged_bytes(&self) -> usize {
         let ChunkData { encoding, data, .. } = &self.chunk;
-        let decoded = match encoding {
-            Encoding::Aggregate => data.len().saturating_mul(AGGREGATE_FACTOR),
-            other => chunk::decoded_bytes_max(*other, data).saturating_mul(COPIES),
+        let windows = match encoding {
+            // A damaged chunk is not decoded. A window takes a bit or more.
+            Encoding::Aggregate => chunk::counted_samples(*encoding, data)
+                .map_or(0, |it| usize::try_from(it).unwrap_or(usize::MAX))
+                .min(8 * data.len()),
+            _ => 0,
         };
-        decoded.saturating_add(data.len())
+        chunk::decoded_bytes_max(*encoding, data)
+            .saturating_add(windows.saturating_mul(WINDOW_BYTES))
+            .saturating_mul(COPIES)
+            .saturating_add(data.len())
     }
 }
 

@@ -6,14 +6,14 @@ use model::{Budget, Reservation};
 
 use crate::block::meta::{IndexStats, Stats, Thanos};
 use crate::block::{ChunkData, Meta};
-use crate::chunk::{self, Encoding, aggregate};
+use crate::chunk::{self, Encoding};
 use crate::compact::balance::DELETED;
 use crate::compact::{Balance, Done, Options, Progress, deleted, naming};
 use crate::downsample::series::counted_samples;
 use crate::downsample::{
     Counts, Downsampled, Downsampler, FIVE_MINUTES_MS, ONE_HOUR_MS, SeriesError, Targets,
 };
-use crate::error::{Damage, Error, Result};
+use crate::error::{Error, Result};
 use crate::stream::symbols::{self, SymbolMap};
 use crate::stream::{BlockWriter, Frame, Scratch, SeriesCursor, Sink, Source};
 
@@ -245,8 +245,7 @@ impl Job {
         let mut decoded_bytes = 0_usize;
         for frame in frames.drain(..) {
             let (reference, chunk) = (frame.reference, frame.to_chunk());
-            let bytes =
-                decoded_bytes_max(&chunk).map_err(|it| self.cursor.chunk_damaged(reference, it))?;
+            let bytes = chunk::decoded_bytes_max(chunk.encoding, &chunk.data);
             // Its windows are made beside it.
             decoded_bytes = decoded_bytes.saturating_add(bytes.saturating_mul(2));
             self.held.resize(decoded_bytes)?;
@@ -367,17 +366,4 @@ fn balance(counts: &Counts, deleted_samples: u64, out_samples: u64) -> Balance {
     balance.drop_samples(NAN, counts.nan);
     balance.drop_samples(BACKWARD, counts.backward);
     balance
-}
-
-/// The most bytes that the samples of a chunk take when they are decoded.
-fn decoded_bytes_max(chunk: &ChunkData) -> std::result::Result<usize, Damage> {
-    if chunk.encoding != Encoding::Aggregate {
-        return Ok(chunk::decoded_bytes_max(chunk.encoding, &chunk.data));
-    }
-    let parts = aggregate::split(&chunk.data)?;
-    let bytes = parts.in_order().into_iter().flatten().map(|part| {
-        let data = chunk.data.get(part.range.clone()).unwrap_or_default();
-        chunk::decoded_bytes_max(part.encoding, data)
-    });
-    Ok(bytes.fold(0, usize::saturating_add))
 }

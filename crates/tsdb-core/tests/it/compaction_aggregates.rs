@@ -184,6 +184,20 @@ fn both_parts_of_a_window_that_two_chunks_share_are_kept() {
     assert_eq!(balance.dropped_samples(), 5);
 }
 
+#[test]
+fn windows_are_charged_as_what_they_take_when_they_are_decoded() {
+    // Windows that are all alike take a few bits each.
+    let times: Vec<i64> = (0..10_000).map(|it| RESOLUTION_MS * (it + 1) - 1).collect();
+    let chunk = chunk_at(&times, 1.0);
+    let mut decoded_bytes = 0;
+    for place in 0..5 {
+        decoded_bytes += part(&chunk, place).len() * size_of::<(i64, f64)>();
+    }
+    assert!(chunk.data.len() * 60 < decoded_bytes, "{} bytes", chunk.data.len());
+    // As they were and as they become.
+    assert!(RunChunk { source: 0, chunk }.merged_bytes() >= 2 * decoded_bytes);
+}
+
 proptest! {
     #[test]
     fn every_window_is_kept_once_and_counters_grow(
