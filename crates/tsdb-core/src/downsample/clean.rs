@@ -2,6 +2,9 @@
 
 use model::{Columns, sample::is_stale};
 
+use crate::chunk::DecodeError;
+use crate::error::Damage;
+
 /// Samples that were taken out of a series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rejected {
@@ -11,6 +14,22 @@ pub(super) struct Rejected {
     pub(super) nan: u64,
     /// Samples before the one before them, or before 1970.
     pub(super) backward: u64,
+}
+
+impl Rejected {
+    /// Checks that nothing was taken out of an aggregate that lies at `offset` in its chunk:
+    /// neither we nor Thanos write windows that go back, or stale ones.
+    ///
+    /// # Errors
+    /// [`Damage`] when something was.
+    pub(super) fn none_of_windows(self, offset: u64) -> Result<(), DecodeError> {
+        if self == Rejected::default() {
+            return Ok(());
+        }
+        let Rejected { stale, backward, .. } = self;
+        let text = format!("{backward} windows go back in time, {stale} are stale markers");
+        Err(Damage::new("aggregate chunk", offset, text).into())
+    }
 }
 
 /// What cleaned float samples are like.

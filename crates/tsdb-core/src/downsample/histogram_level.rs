@@ -151,12 +151,13 @@ fn decode_part(
         Err(DecodeError::Damaged(damage)) => return Err(damage.shifted(offset).into()),
         Err(other) => return Err(other),
     }
+    let mut rejected = Rejected::default();
     if is_histogram {
-        clean::histograms(columns, start, &mut Rejected::default());
+        clean::histograms(columns, start, &mut rejected);
     } else {
-        clean::floats(columns, start, &mut Rejected::default());
+        clean::floats(columns, start, &mut rejected);
     }
-    Ok(())
+    rejected.none_of_windows(offset)
 }
 
 /// Whether chunks of an encoding have floats.

@@ -134,7 +134,7 @@ fn decode_part(data: &[u8], place: Option<Part>, columns: &mut Columns) -> Resul
         Err(DecodeError::Damaged(damage)) => return Err(damage.shifted(offset).into()),
         Err(other) => return Err(other),
     }
-    // Windows that go back are none that we or Thanos wrote; as there, the later one is dropped.
-    clean::floats(columns, start, &mut Rejected::default());
-    Ok(())
+    let mut rejected = Rejected::default();
+    clean::floats(columns, start, &mut rejected);
+    rejected.none_of_windows(offset)
 }

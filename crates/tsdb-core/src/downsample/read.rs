@@ -92,9 +92,11 @@ pub fn counter<'a>(
 /// memory.
 ///
 /// # Errors
-/// When the chunk is damaged or not of aggregates, lacks count or sum, or these are not of the
-/// same windows: Thanos wrote such chunks of histograms whose zero bucket grew. `out` then holds
-/// the windows before the first that does not match.
+/// When the chunk is damaged or not of aggregates, lacks count or sum, or a sum has no count; of
+/// histograms also when a count has no sum: Thanos wrote such chunks where a zero bucket grew, and
+/// fails there too. `out` then holds the windows before the first that does not match.
+///
+/// Of floats a count without a sum gives nothing: Thanos loses sums where it merges by the penalty.
 pub fn average(
     chunk: &ChunkData,
     scratch: &mut Columns,
@@ -108,32 +110,29 @@ pub fn average(
             return Err(Damage::new("aggregate chunk", 0, text).into());
         }
     }
-    let counts = (&scratch.timestamps_ms, &scratch.values);
-    let mut matched = 0;
-    let count_at = |index: usize, time_ms: i64| {
-        let at = counts.0.get(index).zip(counts.1.get(index));
-        at.filter(|it| *it.0 == time_ms).map(|it| *it.1)
+    let loses_sums = sums.histograms.is_empty();
+    let mut counts = scratch.timestamps_ms.iter().zip(&scratch.values).peekable();
+    let mut count_at = |time_ms: i64| {
+        while loses_sums && counts.next_if(|it| *it.0 < time_ms).is_some() {}
+        let count = counts.next_if(|it| *it.0 == time_ms).map(|it| *it.1);
+        count.ok_or_else(|| unmatched("sum", time_ms))
     };
     for (time_ms, sum) in sums.timestamps_ms.iter().zip(&sums.values) {
-        let Some(count) = count_at(matched, *time_ms) else { return Err(unmatched(matched)) };
-        out.push_float(*time_ms, sum / count);
-        matched += 1;
+        out.push_float(*time_ms, sum / count_at(*time_ms)?);
     }
     for (time_ms, mut sum) in sums.histogram_timestamps_ms.into_iter().zip(sums.histograms) {
-        let Some(count) = count_at(matched, time_ms) else { return Err(unmatched(matched)) };
-        sum.div(count);
+        sum.div(count_at(time_ms)?);
         out.histogram_timestamps_ms.push(time_ms);
         out.histograms.push(sum);
-        matched += 1;
     }
-    if matched < counts.0.len() {
-        return Err(unmatched(matched));
+    match counts.next().filter(|_| !loses_sums) {
+        Some((time_ms, _)) => Err(unmatched("count", *time_ms)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn unmatched(window: usize) -> DecodeError {
-    let text = format!("counts and sums are not of the same windows, from window {window} on");
+fn unmatched(which: &str, time_ms: i64) -> DecodeError {
+    let text = format!("the {which} at {time_ms} has none of the same window beside it");
     Damage::new("aggregate chunk", 0, text).into()
 }
 

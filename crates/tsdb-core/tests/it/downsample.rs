@@ -198,6 +198,53 @@ proptest! {
     }
 }
 
+/// An aggregate chunk with these counts, sums, minima, maxima and counters.
+fn aggregate_chunk(parts: [&[(i64, f64)]; 5]) -> ChunkData {
+    let chunks = parts.map(xor_chunk);
+    let parts = chunks.each_ref().map(|it| Some((Encoding::Xor, &*it.data)));
+    let data = aggregate::join(parts).into();
+    ChunkData { encoding: Encoding::Aggregate, data, ..chunks[0].clone() }
+}
+
+#[test]
+fn windows_that_go_back_are_damage() {
+    let good = [(299_999, 1.0), (599_999, 1.0), (899_999, 1.0)];
+    let back = [(299_999, 1.0), (199_999, 1.0), (899_999, 1.0)];
+    let stale = f64::from_bits(model::STALE_NAN_BITS);
+    let stale = [(299_999, 1.0), (599_999, stale), (899_999, 1.0)];
+    for place in 0..5 {
+        for (bad, expected) in [(&back, "1 windows go back"), (&stale, "1 are stale")] {
+            let mut parts: [&[(i64, f64)]; 5] = [&good; 5];
+            let chunk = aggregate_chunk(parts);
+            parts[place] = bad;
+            let chunks = [chunk, aggregate_chunk(parts)];
+            let mut out = Downsampled::default();
+            let error = Downsampler::new(HOUR).aggregates(&chunks, &mut out).unwrap_err();
+            assert_eq!(error.chunk, 1);
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(out, Downsampled::default());
+        }
+    }
+}
+
+#[test]
+fn counts_without_sums_give_no_average() {
+    let counts = [(1, 2.0), (2, 4.0), (3, 8.0), (4, 16.0)];
+    let sums = [(1, 4.0), (3, 8.0)];
+    let averages = |counts: &[(i64, f64)], sums: &[(i64, f64)]| {
+        let chunk = aggregate_chunk([counts, sums, &[], &[], &[]]);
+        let mut out = Columns::default();
+        let read = read::average(&chunk, &mut Columns::default(), &mut out);
+        (read, out.timestamps_ms.into_iter().zip(out.values).collect::<Samples>())
+    };
+    let (read, got) = averages(&counts, &sums);
+    read.unwrap();
+    assert_eq!(got, [(1, 2.0), (3, 1.0)]);
+    let (read, got) = averages(&counts[..2], &sums);
+    assert!(read.unwrap_err().to_string().contains("the sum at 3 has none"));
+    assert_eq!(got, [(1, 2.0)]);
+}
+
 /// Samples in chunks of these sizes, again and again.
 fn cut(samples: &[(i64, f64)], sizes: &[usize]) -> Vec<Samples> {
     let mut out = Vec::new();
