@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::{ArgMatches, Command};
 use daemon::flags::{self, accepted, accepted_switch, bool_pair, refused};
 use model::TimeBound;
+use objstore::config::Backend;
 
 use crate::plan;
 use crate::retention::Policy;
@@ -224,6 +225,7 @@ impl Config {
         if config.wait && config.wait_interval.is_zero() {
             bail!("--wait-interval=0s: must be longer, iterations would follow without a pause");
         }
+        check_parts(&config.objstore)?;
         if config.rules.plan.downsampling {
             check_downsampling(&config.rules.plan.retention)?;
         }
@@ -290,6 +292,17 @@ fn retention(flags: &ArgMatches) -> Policy {
 
 fn bound(flags: &ArgMatches, name: &str) -> anyhow::Result<TimeBound> {
     flags.get_one::<TimeBound>(name).copied().with_context(|| format!("--{name}: needs a value"))
+}
+
+/// Blocks are written while they are made, which S3 takes in parts only.
+fn check_parts(config: &objstore::Config) -> anyhow::Result<()> {
+    match &config.backend {
+        Backend::S3(s3) if s3.disable_multipart => bail!(
+            "--objstore.config: disable_multipart: true: a compactor writes files while they are \
+             made and needs multipart uploads for those over 8 MiB; remove it"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// A retention that ends before blocks are old enough to be downsampled would leave nothing.

@@ -24,6 +24,12 @@ impl From<tsdb_core::error::Error> for Failure {
             Error::Unsupported { .. } | Error::Invalid { .. } | Error::Scratch { .. } => {
                 Failure::Hopeless(error.to_string())
             }
+            // A call that the store can never take, as it is set up.
+            Error::Stream { ref source, .. }
+                if matches!(source.downcast_ref(), Some(objstore::Error::Invalid { .. })) =>
+            {
+                Failure::Hopeless(error.to_string())
+            }
             Error::Corrupt { .. }
             | Error::Stream { .. }
             | Error::Io { .. }
@@ -64,6 +70,25 @@ mod tests {
     use tsdb_core::error::Error;
 
     use super::*;
+
+    #[test]
+    fn a_call_that_the_store_never_takes_is_not_made_again_and_any_other_is() {
+        let (key, what) = ("x/index".to_owned(), "disable_multipart is set".to_owned());
+        let denied =
+            objstore::Error::Denied { operation: "put", key: key.clone(), cause: "no".into() };
+        let invalid = objstore::Error::Invalid { key: key.clone(), reason: what };
+        for (source, is_hopeless) in [(denied, false), (invalid, true)] {
+            let error = Error::Stream {
+                operation: "write",
+                name: key.clone(),
+                is_transient: false,
+                source: source.into(),
+            };
+            let failure = Failure::from(error);
+            assert_eq!(matches!(&failure, Failure::Hopeless(_)), is_hopeless, "{failure:?}");
+            assert_eq!(failure.to_string().contains("disable_multipart"), is_hopeless);
+        }
+    }
 
     #[test]
     fn a_job_that_needs_more_scratch_space_than_there_is_is_not_tried_again() {

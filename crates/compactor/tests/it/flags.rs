@@ -77,6 +77,10 @@ fn what_cannot_be_is_refused_with_a_reason() {
         assert!(refusal.contains(reason), "{flags:?}: {refusal}");
     }
     parse(&["--retention.resolution-raw=1d", "--downsampling.disable"]).unwrap();
+    let bucket = "--objstore.config={type: S3, config: {bucket: b, endpoint: e, \
+                  disable_multipart: true}}";
+    let refusal = daemon::config_of::<Compactor>(&[bucket.to_owned()]).unwrap_err().to_string();
+    assert!(refusal.contains("disable_multipart"), "{refusal}");
     let refusal = daemon::config_of::<Compactor>(&[]).unwrap_err().to_string();
     assert!(refusal.contains("--objstore.config-file"), "{refusal}");
 }
