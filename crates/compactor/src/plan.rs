@@ -1,9 +1,10 @@
 //! What is to be done with the blocks of a bucket: a function of what is there and of the time.
 //!
-//! The rules are those of Thanos' compactor, but for these: overlaps are always merged,
-//! but for late data among coarse blocks, which stay; several jobs come out at once, as long as none touches what another one does; a block that cannot grow
-//! any more is downsampled although its range is short; and what is past its retention waits only
-//! for a coarser version that is owed to it.
+//! The rules are those of Thanos' compactor, but for these: overlaps are always merged, but for
+//! late data among coarse blocks, which stay; several jobs come out at once, as long as none
+//! touches what another one does; a block that cannot grow any more is downsampled although its
+//! range is short; and what is past its retention waits only for a coarser version that is owed
+//! to it.
 
 mod downsampling;
 mod garbage;
