@@ -7,7 +7,7 @@ use serde_json::Value;
 use testkit::golden;
 use tsdb_core::block::ChunkData;
 use tsdb_core::chunk::xor::Appender;
-use tsdb_core::chunk::{Encoding, aggregate};
+use tsdb_core::chunk::{Encoding, aggregate, counted_samples};
 use tsdb_core::compact::{Balance, Merge as _, RunChunk};
 use tsdb_core::dedup::chain::Chain;
 use tsdb_core::dedup::penalty::{Penalty, PenaltyMerge};
@@ -230,7 +230,13 @@ fn chunks_come_as_from_thanos_compactor() {
                 out.push(only.chunk.clone());
                 continue;
             }
-            merge.merge(&run, &mut out, &mut Balance::default()).unwrap();
+            let begin = out.len();
+            let count = |it: &ChunkData| counted_samples(it.encoding, &it.data).unwrap();
+            let in_samples = run.iter().map(|it| count(&it.chunk)).sum();
+            let mut balance = Balance { in_samples, ..Balance::default() };
+            merge.merge(&run, &mut out, &mut balance).unwrap();
+            balance.out_samples = out[begin..].iter().map(count).sum();
+            balance.check().unwrap();
         }
         let want: Vec<_> = case["out"].as_array().unwrap().iter().map(chunk).collect();
         let got: Vec<_> = out.iter().map(facts).collect();
