@@ -88,6 +88,15 @@ impl Peer {
         assert!(status.success(), "{name} ended with {status}:\n{}", self.log_end());
     }
 
+    /// Waits until the process ends by itself.
+    ///
+    /// # Panics
+    /// With the end of the log, when it does not end well within `limit`.
+    pub fn wait_end(mut self, limit: Duration) {
+        let status = self.wait(limit);
+        assert!(status.success(), "{} ended with {status}:\n{}", self.name, self.log_end());
+    }
+
     fn wait(&mut self, limit: Duration) -> ExitStatus {
         let begin = Instant::now();
         loop {

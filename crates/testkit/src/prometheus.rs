@@ -12,6 +12,8 @@ use crate::query_api;
 
 /// How long it may take until it answers, on a machine that is busy.
 const START_MAX: Duration = Duration::from_secs(60);
+/// The metric of each of its queues that tells how far it was acked.
+const SENT_UP_TO: &str = "prometheus_remote_storage_queue_highest_sent_timestamp_seconds{";
 
 /// A running Prometheus.
 #[derive(Debug)]
@@ -22,23 +24,19 @@ pub struct Prometheus {
 
 impl Prometheus {
     /// Starts it in `dir`. It scrapes itself every `scrape_interval_s` seconds and sends everything
-    /// to `remote_write_url` in order.
+    /// to each of `remote_write_urls` in order.
     ///
     /// # Panics
     /// When it is missing or does not start.
-    pub fn start(dir: &Path, remote_write_url: &str, scrape_interval_s: u32) -> Prometheus {
+    pub fn start(dir: &Path, remote_write_urls: &[String], scrape_interval_s: u32) -> Prometheus {
         let program = program("prometheus");
         let address = free_address();
         let config = dir.join("prometheus.yml");
-        // One shard sends in the order of the log, so that "sent up to here" means everything.
+        let remote_write: String = remote_write_urls.iter().map(|url| remote_write(url)).collect();
         let text = format!(
             "global:\n  scrape_interval: {scrape_interval_s}s\n  scrape_timeout: \
              {scrape_interval_s}s\nscrape_configs:\n- job_name: prometheus\n  static_configs:\n  \
-             - targets: ['{address}']\nremote_write:\n- url: {remote_write_url}\n  \
-             queue_config:\n    min_shards: 1\n    max_shards: 1\n    \
-             max_samples_per_send: 500\n    batch_send_deadline: 1s\n    \
-             min_backoff: 50ms\n    max_backoff: 500ms\n  \
-             metadata_config:\n    send: false\n"
+             - targets: ['{address}']\nremote_write:\n{remote_write}"
         );
         fs::write(&config, text).unwrap_or_else(|error| panic!("{}: {error}", config.display()));
         let mut command = Command::new(program);
@@ -59,12 +57,11 @@ impl Prometheus {
         self.address
     }
 
-    /// The newest timestamp in ms for which it has an ack; with it everything before.
+    /// The newest timestamp in ms for which it has an ack from everyone that it writes to; with it
+    /// everything before.
     pub fn acked_up_to_ms(&self) -> Option<i64> {
-        let seconds = query_api::metric(
-            self.address,
-            "prometheus_remote_storage_queue_highest_sent_timestamp_seconds{",
-        )?;
+        let sent = query_api::metrics(self.address, SENT_UP_TO);
+        let seconds = sent.into_iter().reduce(f64::min)?;
         let ms = (seconds * 1000.0).round();
         // Timestamps of this century fit; a metric that is still 0 gives 0.
         format!("{ms:.0}").parse().ok()
@@ -76,7 +73,7 @@ impl Prometheus {
             "prometheus_remote_storage_samples_failed_total{",
             "prometheus_remote_storage_samples_dropped_total{",
         ];
-        lines.iter().filter_map(|line| query_api::metric(self.address, line)).sum()
+        lines.iter().flat_map(|line| query_api::metrics(self.address, line)).sum()
     }
 
     /// Waits until everything before `time_ms` is acked.
@@ -85,10 +82,9 @@ impl Prometheus {
     /// When that does not happen within `limit`.
     pub fn wait_acked(&mut self, time_ms: i64, limit: Duration) {
         let address = self.address;
-        let line = "prometheus_remote_storage_queue_highest_sent_timestamp_seconds{";
         self.peer.wait_until(&format!("acked up to {time_ms}"), limit, || {
-            let sent = query_api::metric(address, line).unwrap_or_default();
-            sent * 1000.0 > time_ms as f64
+            let sent = query_api::metrics(address, SENT_UP_TO).into_iter().reduce(f64::min);
+            sent.unwrap_or_default() * 1000.0 > time_ms as f64
         });
     }
 
@@ -96,4 +92,14 @@ impl Prometheus {
     pub fn peer(&mut self) -> &mut Peer {
         &mut self.peer
     }
+}
+
+/// The part of the configuration for one that it writes to. One shard sends in the order of the
+/// log, so that "sent up to here" means everything.
+fn remote_write(url: &str) -> String {
+    format!(
+        "- url: {url}\n  queue_config:\n    min_shards: 1\n    max_shards: 1\n    \
+         max_samples_per_send: 500\n    batch_send_deadline: 1s\n    min_backoff: 50ms\n    \
+         max_backoff: 500ms\n  metadata_config:\n    send: false\n"
+    )
 }

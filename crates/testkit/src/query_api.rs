@@ -77,12 +77,13 @@ pub fn status(address: SocketAddr, path: &str) -> Option<u16> {
     Client::new(address, TIMEOUT).get(path).ok().map(|answer| answer.status)
 }
 
-/// The value of one metric on a `/metrics` page; the first line that begins with `line` counts.
-pub fn metric(address: SocketAddr, line: &str) -> Option<f64> {
-    let answer = Client::new(address, TIMEOUT).get("/metrics").ok()?;
+/// The values on a `/metrics` page whose lines begin with `line`, in their order; none where
+/// nothing answers.
+pub fn metrics(address: SocketAddr, line: &str) -> Vec<f64> {
+    let Ok(answer) = Client::new(address, TIMEOUT).get("/metrics") else { return Vec::new() };
     let text = answer.text();
-    let found = text.lines().find(|it| it.starts_with(line))?;
-    found.rsplit(' ').next()?.parse().ok()
+    let found = text.lines().filter(|it| it.starts_with(line));
+    found.filter_map(|it| it.rsplit(' ').next()?.parse().ok()).collect()
 }
 
 fn seconds(ms: i64) -> String {

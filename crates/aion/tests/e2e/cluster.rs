@@ -22,17 +22,19 @@ pub(crate) struct Cluster {
     pub(crate) objstore: String,
 }
 
-/// Where a receiver listens, also when it is started again.
+/// A receiver and where it listens, also when it is started again.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceiverAt {
+    replica: &'static str,
     pub(crate) write: SocketAddr,
     pub(crate) grpc: SocketAddr,
     http: SocketAddr,
 }
 
 impl ReceiverAt {
-    pub(crate) fn new() -> ReceiverAt {
-        ReceiverAt { write: free_address(), grpc: free_address(), http: free_address() }
+    /// The receiver whose samples have this value of the label `replica`.
+    pub(crate) fn new(replica: &'static str) -> ReceiverAt {
+        ReceiverAt { replica, write: free_address(), grpc: free_address(), http: free_address() }
     }
 
     /// Where Prometheus sends what it scrapes.
@@ -64,15 +66,32 @@ impl Cluster {
     pub(crate) fn receiver(&self, at: &ReceiverAt, block_s: u32) -> Peer {
         let args = [
             "receive".to_owned(),
-            format!("--tsdb.path={}", self.dir.join("receive").display()),
-            "--label=replica=\"r1\"".to_owned(),
+            format!("--tsdb.path={}", self.dir.join(at.replica).display()),
+            format!("--label=replica=\"{}\"", at.replica),
             format!("--remote-write.address={}", at.write),
             format!("--grpc-address={}", at.grpc),
             format!("--objstore.config={}", self.objstore),
             format!("--tsdb.min-block-duration={block_s}s"),
             format!("--tsdb.max-block-duration={block_s}s"),
         ];
-        self.start("receive", at.http, &args)
+        self.start(&format!("receive-{}", at.replica), at.http, &args)
+    }
+
+    /// Lets a compactor do all that is to be done with the bucket, replicas made one, and waits
+    /// for its end. What it marks is deleted by the next one.
+    pub(crate) fn compact(&self) {
+        let args = [
+            "compact".to_owned(),
+            format!("--data-dir={}", self.dir.join("compact").display()),
+            format!("--objstore.config={}", self.objstore),
+            format!("--http-address={}", free_address()),
+            "--deduplication.replica-label=replica".to_owned(),
+            "--consistency-delay=0s".to_owned(),
+            "--delete-delay=0s".to_owned(),
+        ];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aion"));
+        command.args(args).current_dir(&self.dir);
+        Peer::start("compact", &mut command, &self.dir).wait_end(Duration::from_secs(60));
     }
 
     /// Starts a store gateway over the bucket.

@@ -20,9 +20,9 @@ fn acked_samples_survive_a_kill_once() {
     let dir = tempfile::tempdir().unwrap();
     let objstore = filesystem_bucket(&dir.path().join("bucket"));
     let cluster = Cluster { dir: dir.path().to_owned(), objstore };
-    let at = ReceiverAt::new();
+    let at = ReceiverAt::new("r1");
     let mut receiver = cluster.receiver(&at, BLOCK_S);
-    let mut prometheus = Prometheus::start(dir.path(), &at.write_url(), 1);
+    let mut prometheus = Prometheus::start(dir.path(), &[at.write_url()], 1);
     let mut querier = cluster.querier("query", &[at.grpc]);
 
     for kill in 0..KILLS {

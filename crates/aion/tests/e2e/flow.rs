@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use testkit::prometheus::Prometheus;
-use testkit::query_api::instant;
+use testkit::query_api::{instant, metrics};
 use testkit::weed::Weed;
 
 use crate::blocks;
@@ -36,16 +36,16 @@ fn samples_come_back_through_a_bucket_in_s3() {
     travel(dir.path(), weed.objstore_yaml());
 }
 
-/// Sends a real Prometheus' samples through a cluster and compares the answers, first with the
-/// receiver still there, then from the bucket alone.
+/// Sends a real Prometheus' samples through a cluster with two replicas of the receiver and
+/// compares the answers: first with the receivers still there, then from the bucket alone, then
+/// after the replicas' blocks were compacted into one and deleted.
 fn travel(dir: &Path, objstore: String) {
     let cluster = Cluster { dir: dir.to_owned(), objstore };
-    let receiver_at = ReceiverAt::new();
-    let receiver = cluster.receiver(&receiver_at, BLOCK_S);
-    let url = receiver_at.write_url();
-    let mut prometheus = Prometheus::start(dir, &url, 1);
-    let store = cluster.store();
-    let whole = cluster.querier("query", &[receiver_at.grpc, store.grpc]);
+    let replicas = ["r1", "r2"].map(ReceiverAt::new);
+    let receivers = replicas.each_ref().map(|it| cluster.receiver(it, BLOCK_S));
+    let mut prometheus = Prometheus::start(dir, &replicas.each_ref().map(ReceiverAt::write_url), 1);
+    let mut store = cluster.store();
+    let whole = cluster.querier("query", &[replicas[0].grpc, replicas[1].grpc, store.grpc]);
     let mut bucket_only = cluster.querier("query-bucket", &[store.grpc]);
 
     let address = bucket_only.http;
@@ -56,11 +56,27 @@ fn travel(dir: &Path, objstore: String) {
     let compared = compare_all(prometheus.address(), whole.http, window);
     assert!(compared > 1_000, "only {compared} samples were compared");
 
-    receiver.terminate(Duration::from_secs(60));
+    receivers.map(|it| it.terminate(Duration::from_secs(60)));
     wait_for_last(&mut bucket_only, &prometheus, window);
-    let compared_again = compare_all(prometheus.address(), bucket_only.http, window);
-    assert_eq!(compared_again, compared);
-    drop((whole, store));
+    assert_eq!(compare_all(prometheus.address(), bucket_only.http, window), compared);
+
+    compact(&cluster, &mut store);
+    assert_eq!(compare_all(prometheus.address(), bucket_only.http, window), compared);
+    drop(whole);
+}
+
+/// Makes one block of every pair of replicas and waits until the gateway has only those.
+fn compact(cluster: &Cluster, store: &mut Serving) {
+    let http = store.http;
+    let loaded = || metrics(http, "thanos_bucket_store_blocks_loaded").into_iter().sum::<f64>();
+    let before = loaded();
+    assert!(before >= 4.0 && before % 2.0 == 0.0, "{before} blocks of two replicas");
+    cluster.compact();
+    // The second one deletes what the first one marked.
+    cluster.compact();
+    store.peer.wait_until("the compacted blocks are alone", Duration::from_secs(60), || {
+        loaded() <= before / 2.0
+    });
 }
 
 /// Between the first scrape and the last that the receiver has acked.
