@@ -56,7 +56,9 @@ fn travel(dir: &Path, objstore: String) {
     let compared = compare_all(prometheus.address(), whole.http, window);
     assert!(compared > 1_000, "only {compared} samples were compared");
 
-    receivers.map(|it| it.terminate(Duration::from_secs(60)));
+    for receiver in receivers {
+        receiver.terminate(Duration::from_secs(60));
+    }
     wait_for_last(&mut bucket_only, &prometheus, window);
     assert_eq!(compare_all(prometheus.address(), bucket_only.http, window), compared);
 
