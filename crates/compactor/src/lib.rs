@@ -1,9 +1,9 @@
 //! The compactor: merges blocks, makes coarser ones, keeps retention, cleans up; it never halts.
 //!
-//! What is to be done is a function of values ([`plan`]); carrying it out is apart: marks and
-//! deletions ([`pass`]), jobs ([`jobs`]) by an [`executor`], and when is another matter
-//! ([`rounds`]). What is damaged is named and kept away from ([`quarantine`]), what fails is tried
-//! again, and the others go on. [`api`] shows all of it.
+//! What is to be done is a function of values (`plan`); carrying it out is apart: marks and
+//! deletions (`pass`), jobs (`jobs`) by an `executor`, and when is another matter
+//! (`rounds`). What is damaged is named and kept away from (`quarantine`), what fails is tried
+//! again, and the others go on. `api` shows all of it.
 
 mod api;
 mod board;

@@ -7,7 +7,7 @@
 //!    gets a table from its references to the numbers in that list, which sort as the texts do.
 //!    From here on no text is touched.
 //! 2. The series of all sources are sorted runs too, compared by their numbers. The chunks of
-//!    equal series come together ([`series`]): what overlaps nothing is copied as bytes, with the
+//!    equal series come together (`series`): what overlaps nothing is copied as bytes, with the
 //!    checksum that was verified; equal chunks collapse; encodings that Thanos cannot read are
 //!    written again; deleted samples are taken out; what overlaps goes through a [`Merge`]. Chunks
 //!    stream to the sink, series entries to an index on scratch space.
