@@ -15,6 +15,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 use tracing::{debug, warn};
 
@@ -38,12 +39,18 @@ impl Server {
     /// Serves until the process drains, then lets requests in hand end within the grace period.
     pub(crate) async fn run(self, listener: TcpListener) -> anyhow::Result<()> {
         let graceful = GracefulShutdown::new();
+        // One clock decides: connections with a clock of their own might end right before this
+        // one looks, and nobody would say that they were cut.
+        let cut = CancellationToken::new();
+        let _cut_at_the_end = cut.clone().drop_guard();
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let accept_all = async {
             loop {
                 let permit = Arc::clone(&connections).acquire_owned().await?;
                 match listener.accept().await {
-                    Ok((stream, peer)) => self.spawn(stream, peer, graceful.watcher(), permit),
+                    Ok((stream, peer)) => {
+                        self.spawn(stream, peer, graceful.watcher(), (cut.clone(), permit));
+                    }
                     Err(error) => self.refused(&error).await,
                 }
             }
@@ -67,7 +74,7 @@ impl Server {
         stream: TcpStream,
         peer: SocketAddr,
         watcher: Watcher,
-        permit: OwnedSemaphorePermit,
+        (cut, permit): (CancellationToken, OwnedSemaphorePermit),
     ) {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(peer = %peer, %error, "cannot turn off Nagle's algorithm");
@@ -78,23 +85,17 @@ impl Server {
             let mut router = router.clone();
             async move { router.call(request).await.map_err(|error: Infallible| error) }
         });
-        let tasks = self.tasks.clone();
-        let grace_period = self.grace_period;
         self.tasks.spawn_connection(async move {
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
             builder.http2().timer(TokioTimer::new());
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             let connection = watcher.watch(connection.into_owned());
-            let too_late = async {
-                tasks.draining().await;
-                tokio::time::sleep(grace_period).await;
-            };
             tokio::select! {
                 result = connection => if let Err(error) = result {
                     debug!(peer = %peer, error, "a connection ended early");
                 },
-                () = too_late => {}
+                () = cut.cancelled() => {}
             }
             drop(permit);
         });

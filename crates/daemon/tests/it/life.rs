@@ -1,7 +1,6 @@
 //! Start, drain and end of a process.
 
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
 use crate::child::{get, run, start};
 
@@ -19,7 +18,7 @@ fn a_signal_drains_servers_then_tasks_then_closes() {
         let of_request = address.clone();
         let request =
             std::thread::Builder::new().spawn(move || get(&of_request, "/slow", "")).unwrap();
-        std::thread::sleep(Duration::from_millis(200));
+        daemon.wait_for("msg=asked");
         daemon.signal(signal);
         daemon.wait_for("msg=stopping");
         let answer = request.join().unwrap();
@@ -44,7 +43,7 @@ fn what_does_not_end_in_the_grace_period_is_cut() {
     let address = daemon.http_address();
     daemon.wait_for("msg=started");
     let request = std::thread::Builder::new().spawn(move || get(&address, "/forever", "")).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    daemon.wait_for("msg=asked");
     daemon.signal("TERM");
     assert_eq!(request.join().unwrap(), "");
     let (code, lines) = daemon.ended();
@@ -65,7 +64,7 @@ fn a_second_signal_does_not_wait() {
             std::io::Read::read(&mut stream, &mut [0]).unwrap_or(0)
         })
         .unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    daemon.wait_for("msg=asked");
     daemon.signal("TERM");
     daemon.wait_for("msg=stopping");
     daemon.signal("INT");

@@ -75,13 +75,18 @@ impl Service for Probe {
 
 fn router() -> Router {
     let slow = async || {
+        info!("asked");
         tokio::time::sleep(Duration::from_millis(600)).await;
         "slow but sure"
+    };
+    let forever = async || {
+        info!("asked");
+        std::future::pending::<&'static str>().await
     };
     let panics = async || -> &'static str { panic!("as the test asks") };
     Router::new()
         .route("/slow", get(slow))
-        .route("/forever", get(async || std::future::pending::<&'static str>().await))
+        .route("/forever", get(forever))
         .route("/panic", get(panics))
         .route("/api/v1/label/{name}/values", get(async || "[]"))
 }
